@@ -1,0 +1,166 @@
+"""The files of a stack's folder: its lock, password, certificate and configuration."""
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import StackError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH in Debian
+
+
+def deploy_file(name: str) -> Path:
+    """Return the path of a shipped file of ``deploy/``: from the wheel, or from the checkout.
+
+    Raises StackError if it is in neither.
+    """
+    for folder in (PACKAGE / "deploy", PACKAGE.parent / "deploy"):
+        if (folder / name).is_file():
+            return folder / name
+    raise StackError(f"deploy/{name} is missing beside {PACKAGE}: install django-pubsub again.")
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program, or raise StackError naming its Debian package."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), *SBIN))
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise StackError(
+            f"The program {name!r} was not found. Install Debian's package {package}: "
+            f"apt-get install {package}"
+        )
+    return found
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; raise StackError if another one has it."""
+    # The descriptor is not inherited by children: the lock ends with this process, however.
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StackError(
+                f"Another stack (process {lock.read().strip() or 'unknown'}) is running in "
+                f"{folder}. Stop it, or choose another folder."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write a file that only its owner can read, in one step: readers never see half of it."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    new.rename(path)
+
+
+def password(path: Path) -> str:
+    """Return the password kept in a file; a random one is made the first time."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32) + "\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def certificate(folder: Path, hosts: list[str]) -> tuple[Path, Path]:
+    """Return a certificate for the hosts: (key and certificate, the certificate alone).
+
+    It is its own authority: whoever trusts the second file verifies a server that has the first.
+    """
+    server, authority = folder / "server.pem", folder / "ca.pem"
+    openssl = find_program("openssl", "openssl")
+    if server.exists() and authority.exists():
+        # 86,400 seconds: a certificate that ends within the day is made anew.
+        check = [openssl, "x509", "-noout", "-checkend", "86400", "-in", str(authority)]
+        if subprocess.run(check, capture_output=True, check=False).returncode == 0:
+            return server, authority
+    names = ",".join([*(f"DNS:{host}" for host in hosts), "IP:127.0.0.1"])
+    made = subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        + ["-nodes", "-subj", "/CN=localhost", "-days", "3650", "-keyout", "-"]
+        + ["-addext", f"subjectAltName={names}"]
+        # Python 3.13 verifies strictly: an authority without this key usage is refused.
+        + ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise StackError(f"openssl could not make a certificate: {made.stderr.strip()}")
+    write_private(server, made.stdout)
+    write_private(authority, made.stdout[made.stdout.index("-----BEGIN CERTIFICATE-----") :])
+    return server, authority
+
+
+def ejabberd_config(macros: Mapping[str, str | int]) -> str:
+    """Return a configuration that includes deploy/ejabberd.yml and gives values to its macros.
+
+    Raises StackError if the file's macros are not exactly these.
+    """
+    shipped = deploy_file("ejabberd.yml")
+    declared = set(re.findall(r"^  '([A-Z0-9_]+)':", shipped.read_text(encoding="utf-8"), re.M))
+    if declared != set(macros):
+        raise StackError(
+            f"The macros of {shipped} and of the stack differ: {sorted(declared ^ set(macros))}."
+        )
+    # JSON is YAML, and so needs no library.
+    config = {
+        "define_macro": dict(macros),
+        "include_config_file": {str(shipped): {"disallow": ["define_macro"]}},
+    }
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def erlang_accounts(accounts: Mapping[str, str]) -> str:
+    """Return accounts (JID and password) as the Erlang terms that ``file:consult`` reads."""
+
+    def binary(text: str) -> str:
+        return f"<<{','.join(str(byte) for byte in text.encode())}>>"
+
+    lines = []
+    for jid, secret in accounts.items():
+        user, at, host = jid.partition("@")
+        if not (user and at and host):
+            raise StackError(f"The account {jid!r} is not of the form user@host.")
+        lines.append(f"{{{binary(user)}, {binary(host)}, {binary(secret)}}}.\n")
+    return "".join(lines)
+
+
+def nginx_site(values: Mapping[str, str]) -> str:
+    """Return deploy/nginx.conf with each of its literals (key) replaced by a value.
+
+    Raises StackError if a literal does not stand in the file exactly once outside comments.
+    """
+    shipped = deploy_file("nginx.conf")
+    lines = shipped.read_text(encoding="utf-8").splitlines()
+    code = [line for line in lines if not line.lstrip().startswith("#")]
+    text = "\n".join(code) + "\n"
+    for literal in values:
+        if (count := text.count(literal)) != 1:
+            raise StackError(f"{literal!r} must stand in {shipped} once, and it does {count} times.")
+    pattern = "|".join(re.escape(literal) for literal in values)
+    return re.sub(pattern, lambda match: values[match[0]], text)
+
+
+def nginx_quoted(text: str) -> str:
+    """Return text as a quoted word of nginx's configuration.
+
+    Raises StackError for what nginx cannot take in a path.
+    """
+    if re.search(r'[\x00-\x1f"$\\]', text):
+        raise StackError(f"nginx cannot use a path with quotes, $ or control characters: {text!r}")
+    return f'"{text}"'

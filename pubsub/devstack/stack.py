@@ -1,0 +1,241 @@
+"""The stack: one folder, one ejabberd, perhaps one nginx, and the settings to reach them."""
+
+import atexit
+import os
+import pwd
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from . import files
+from .errors import StackError
+from .ports import LOOPBACK, Ports
+from .processes import Child, OnLine, erlang_libraries, listening, stop_all, tied
+
+__all__ = ["Stack", "tied"]
+
+PUBLISHER = "django@localhost"
+GUEST_DOMAIN = "guests.localhost"
+USER_DOMAIN = "users.localhost"
+PUBSUB_HOST = "pubsub.localhost"
+
+ACCOUNTS_READY = "pubsub-stack: accounts are ready"
+# Reads the accounts from a file: command lines and, to the same user, environments are public.
+REGISTER_ACCOUNTS = (
+    '{ok, Accounts} = file:consult("accounts"), '
+    "[case ejabberd_auth:try_register(User, Host, Password) of"
+    " ok -> ok;"
+    " {error, exists} -> ok = ejabberd_auth:set_password(User, Host, Password)"
+    " end || {User, Host, Password} <- Accounts], "
+    f'io:format("~s~n", ["{ACCOUNTS_READY}"]).'
+)
+
+NGINX_OUTER = """\
+# Written anew at each start: what the system's own nginx.conf would hold around the site.
+daemon off;
+pid nginx.pid;
+error_log stderr warn;
+{user}
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    access_log {access_log};
+    client_body_temp_path nginx-body;
+    proxy_temp_path nginx-proxy;
+    fastcgi_temp_path nginx-fastcgi;
+    uwsgi_temp_path nginx-uwsgi;
+    scgi_temp_path nginx-scgi;
+    include site.conf;
+}}
+"""
+SOCKET_PATH_BYTES = 107  # what fits into sockaddr_un
+
+
+class Stack:
+    """A private ejabberd, and nginx if wanted, with everything they keep in one folder.
+
+    folder: where configuration, passwords, certificate, spool and logs live; made if missing.
+        Starting again in the same folder finds the nodes and accounts of the last time.
+    ports: which loopback ports to listen on; the default takes free ones.
+    nginx: start nginx too; it serves BOSH, WebSocket, static files and the FastCGI application.
+    fastcgi_socket: the unix socket of the application behind nginx, ``folder/django.sock`` if not
+        given.
+    static_root: the folder that nginx serves as ``/static/``, ``folder/static`` if not given.
+    accounts: more accounts, JID to password; the publisher's is always there.
+    on_line: called with a prefix ("ejabberd", "nginx") and one line of its log, from a thread.
+
+    Use it as a context manager, from a thread that lives as long as the stack shall: the processes
+    end with that thread.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        ports: Ports | None = None,
+        nginx: bool = False,
+        fastcgi_socket: str | os.PathLike[str] | None = None,
+        static_root: str | os.PathLike[str] | None = None,
+        accounts: Mapping[str, str] | None = None,
+        on_line: OnLine | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.wanted_ports = ports or Ports()
+        self.ports = self.wanted_ports
+        self.with_nginx = nginx
+        self.fastcgi_socket = Path(fastcgi_socket or self.folder / "django.sock").absolute()
+        self.static_root = Path(static_root or self.folder / "static").absolute()
+        self.accounts = dict(accounts or {})
+        self.settings: dict[str, Any] = {}
+        self._on_line = on_line
+        self._ejabberd: Child | None = None
+        self._nginx: Child | None = None
+        self._resources = ExitStack()
+
+    @property
+    def ejabberd(self) -> Child:
+        """ejabberd's process: ``stop()``, ``kill()``, ``start()`` again; its spool stays."""
+        if self._ejabberd is None:
+            raise StackError("The stack has not been started.")
+        return self._ejabberd
+
+    @property
+    def nginx(self) -> Child:
+        """nginx's process, of a stack that was started with it."""
+        if self._nginx is None:
+            raise StackError("The stack has not been started with nginx.")
+        return self._nginx
+
+    @property
+    def children(self) -> list[Child]:
+        """The processes that have been started."""
+        return [child for child in (self._ejabberd, self._nginx) if child is not None]
+
+    def __enter__(self) -> "Stack":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Prepare the folder, start ejabberd and then nginx; return when both serve.
+
+        Raises StackError, with nothing left running, if something is missing, a port or the folder
+        is taken, or a process does not start.
+        """
+        try:
+            self.prepare()
+            self.ejabberd.start()
+            if self._nginx is not None:
+                self._nginx.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop what runs, the last started first.  Stopping twice is harmless."""
+        atexit.unregister(self.stop)
+        try:
+            stop_all(reversed(self.children))
+        finally:
+            self._resources.close()
+
+    def prepare(self) -> None:
+        """Do all that ``start()`` does except starting; ``settings`` holds values afterwards."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._resources.enter_context(files.locked(self.folder))
+        atexit.register(self.stop)
+        self.ports = self.wanted_ports.resolved()
+        password = files.password(self.folder / "password")
+        hosts = ["localhost", GUEST_DOMAIN, USER_DOMAIN, PUBSUB_HOST]
+        server_pem, ca_pem = files.certificate(self.folder, hosts)
+        self._ejabberd = self._prepare_ejabberd(password, server_pem)
+        self._nginx = self._prepare_nginx() if self.with_nginx else None
+        http = f"{LOOPBACK}:{self.ports.http}"
+        self.settings = {
+            "XMPP_JID": PUBLISHER,
+            "XMPP_PASSWORD": password,
+            "XMPP_HOST": LOOPBACK,
+            "XMPP_PORT": self.ports.xmpp,
+            "XMPP_CA_FILE": str(ca_pem),
+            "XMPP_PUBSUB_HOST": PUBSUB_HOST,
+            # Behind nginx the page and its stream have one origin; without, ejabberd is asked
+            # directly (it answers BOSH with Access-Control-Allow-Origin: *).
+            "PUBSUB_BOSH_URL": "/http-bind" if self.with_nginx else f"http://{http}/http-bind",
+            "PUBSUB_WEBSOCKET_URL": "/ws" if self.with_nginx else f"ws://{http}/ws",
+            "PUBSUB_GUEST_DOMAIN": GUEST_DOMAIN,
+            "PUBSUB_USER_DOMAIN": USER_DOMAIN,
+        }
+
+    def _prepare_ejabberd(self, password: str, server_pem: Path) -> Child:
+        erl = files.find_program("erl", "ejabberd")
+        libraries = erlang_libraries()
+        macros = {
+            "C2S_IP": LOOPBACK,
+            "C2S_PORT": self.ports.xmpp,
+            "C2S_TLS_PORT": self.ports.xmpp_tls,
+            "HTTP_IP": LOOPBACK,
+            "HTTP_PORT": self.ports.http,
+            "CERTIFICATE": str(server_pem),
+        }
+        files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros))
+        accounts = {PUBLISHER: password, **self.accounts}
+        files.write_private(self.folder / "accounts", files.erlang_accounts(accounts))
+        return Child(
+            "ejabberd",
+            # No -sname: without distribution there is no cookie, and no epmd is left behind.
+            # Paths are relative to the folder, so none needs Erlang's quoting.
+            [erl, "-noinput", "-mnesia", "dir", '"spool"', "+K", "true", "+sbwt", "none"]
+            + ["-s", "ejabberd", "-eval", REGISTER_ACCOUNTS],
+            folder=self.folder,
+            environment={
+                "EJABBERD_CONFIG_PATH": "ejabberd.yml",
+                "EJABBERD_LOG_PATH": "ejabberd.log",
+                "ERL_CRASH_DUMP_BYTES": "0",
+                "ERL_LIBS": libraries,
+                "HOME": str(self.folder),
+            },
+            banner=ACCOUNTS_READY,
+            ready=lambda: listening(self.ports.http) and listening(self.ports.xmpp),
+            before_start=lambda: self._check_ports("xmpp", "xmpp_tls", "http"),
+            on_line=self._on_line,
+        )
+
+    def _prepare_nginx(self) -> Child:
+        nginx = files.find_program("nginx", "nginx-light")
+        if len(os.fsencode(self.fastcgi_socket)) > SOCKET_PATH_BYTES:
+            raise StackError(
+                f"The path of the unix socket {self.fastcgi_socket} is longer than "
+                f"{SOCKET_PATH_BYTES} bytes. Choose a shorter folder."
+            )
+        site = {
+            "listen 8080;": f"listen {LOOPBACK}:{self.ports.nginx};",
+            "127.0.0.1:5280": f"{LOOPBACK}:{self.ports.http}",
+            "unix:/run/mysite/django.sock": files.nginx_quoted(f"unix:{self.fastcgi_socket}"),
+            "/srv/mysite/static/": files.nginx_quoted(f"{self.static_root}/"),
+        }
+        (self.folder / "site.conf").write_text(files.nginx_site(site), encoding="utf-8")
+        # As root, nginx would hand its workers to another user, who could not enter our folder.
+        user = "" if os.geteuid() else f"user {pwd.getpwuid(0).pw_name};"
+        outer = NGINX_OUTER.format(user=user, access_log="/dev/stdout" if self._on_line else "off")
+        (self.folder / "nginx.conf").write_text(outer, encoding="utf-8")
+        return Child(
+            "nginx",
+            [nginx, "-e", "stderr", "-p", f"{self.folder}/", "-c", f"{self.folder}/nginx.conf"],
+            folder=self.folder,
+            ready=lambda: listening(self.ports.nginx),
+            before_start=lambda: self._check_ports("nginx"),
+            on_line=self._on_line,
+        )
+
+    def _check_ports(self, *names: str) -> None:
+        for name in names:
+            self.ports.check_free(name)
