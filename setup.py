@@ -1,0 +1,105 @@
+"""The packaging of django-pubsub.  The tools' settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
+from setuptools.errors import SetupError
+
+HERE = Path(__file__).parent
+CLIENT = "media/strophe/dist"
+
+
+def check_client() -> None:
+    """Stop rather than make a package without the browser client."""
+    missing = [
+        name
+        for name in ("pubsub.client.js", "pubsub.client.mjs")
+        if not (HERE / CLIENT / name).is_file()
+    ]
+    if missing:
+        raise SetupError(f"{CLIENT} lacks {', '.join(missing)}: run `make client` first")
+
+
+class BuildWithClient(build_py):
+    def run(self) -> None:
+        if not self.editable_mode:  # a checkout may build its client later
+            check_client()
+        super().run()
+
+
+class SdistWithClient(sdist):
+    def run(self) -> None:
+        check_client()
+        super().run()
+
+
+setup(
+    name="django-pubsub",
+    version="1.0.dev0",
+    description="Every save of a Django model reaches every subscribed browser, over XMPP publish-subscribe",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    keywords=["django", "xmpp", "pubsub", "realtime", "strophe", "ejabberd"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Web Environment",
+        "Framework :: Django",
+        "Framework :: Django :: 4.2",
+        "Framework :: Django :: 5.0",
+        "Framework :: Django :: 5.1",
+        "Framework :: Django :: 5.2",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP",
+        "Topic :: Internet :: XMPP",
+        "Typing :: Typed",
+    ],
+    # Two folders live outside the package and are shipped inside it.
+    packages=[
+        *find_packages(include=["pubsub", "pubsub.*"]),
+        "pubsub.deploy",
+        "pubsub.static.pubsub",
+    ],
+    package_dir={"pubsub.deploy": "deploy", "pubsub.static.pubsub": CLIENT},
+    package_data={
+        "pubsub": ["py.typed", "templates/**/*", "locale/**/*.mo"],
+        "pubsub.deploy": ["*.yml", "*.conf", "ejabberd/*"],
+        "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt"],
+    },
+    include_package_data=False,
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=[
+        "Django>=4.2,<5.3",
+        "xmpppy>=0.7.4,<0.8",
+        "scramp>=1.4,<2",
+        "flup>=1.0.3,<2",
+        "mirakuru>=3.0,<4",  # manage.py pubsub_stack
+    ],
+    extras_require={
+        "demo": [],
+        "test": [
+            "pytest>=8",
+            "pytest-django>=4.9",
+            "pytest-playwright>=0.7",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "slixmpp>=1.8",
+            "trustme>=1.1",
+        ],
+        "lint": [
+            "ruff>=0.12",
+            "mypy>=1.16",
+            "django-stubs>=5.2,<5.3",
+        ],
+    },
+)
