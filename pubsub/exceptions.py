@@ -1,0 +1,117 @@
+"""The errors of django-pubsub.  Nothing else of the package is imported here.
+
+    PubSubError
+    ├── StreamError             something between us and the XMPP server
+    │   ├── ConnectError        no stream could be opened: name, network, time
+    │   ├── TLSError            no verified TLS, so nothing was sent
+    │   ├── AuthenticationError the server refused the account, or offers no safe mechanism
+    │   └── StreamLost          an open stream ended before the answer came
+    ├── RequestTimeout          the server did not answer in time
+    ├── RequestRefused          the server answered with an error (``condition`` tells which)
+    ├── QueueFull               more was published than fits the bounded queue
+    ├── BackendError            the configured backend cannot do what was asked
+    ├── InvalidItem             cannot be put on the wire; also a ValueError
+    │   ├── InvalidNode         the name of a node: empty, too long, no XML text
+    │   └── PayloadTooBig       more than the server takes
+    └── RegistrationError       register() and unregister()
+        ├── AlreadyRegistered
+        └── NotRegistered
+"""
+
+from __future__ import annotations
+
+
+class PubSubError(Exception):
+    """The root of every error that django-pubsub raises on purpose."""
+
+
+class StreamError(PubSubError):
+    """Something went wrong between us and the XMPP server.
+
+    :param server: the server as ``host:port``; also an attribute.
+    :param reason: what happened and what to do about it; also an attribute.
+    """
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(server, reason)
+        self.server = server
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"XMPP server {self.server}: {self.reason}"
+
+
+class ConnectError(StreamError):
+    """No stream could be opened: unknown host, nobody listening, too slow."""
+
+
+class TLSError(StreamError):
+    """TLS could not be established or verified; no credentials were sent (RFC 6120 §5)."""
+
+
+class AuthenticationError(StreamError):
+    """The server refused the account, or offers no acceptable mechanism (RFC 6120 §6)."""
+
+
+class StreamLost(StreamError):
+    """The stream ended after the request was sent; whether it took effect is unknown."""
+
+
+class RequestTimeout(PubSubError):
+    """The server did not answer a request within ``XMPP_TIMEOUT`` seconds."""
+
+
+class RequestRefused(PubSubError):
+    """The server answered a request with an error stanza (RFC 6120 §8.3, XEP-0060).
+
+    :param condition: the defined condition, such as ``forbidden`` or ``item-not-found``.
+    :param type: what a sender may do: ``auth``, ``cancel``, ``continue``, ``modify`` or ``wait``.
+    :param text: the server's own words; may be empty.
+    :param pubsub_condition: XEP-0060's refinement, such as ``closed-node``; may be empty.
+    """
+
+    def __init__(
+        self, condition: str, type: str = "", text: str = "", pubsub_condition: str = ""
+    ) -> None:
+        super().__init__(condition, type, text, pubsub_condition)
+        self.condition = condition
+        self.type = type
+        self.text = text
+        self.pubsub_condition = pubsub_condition
+
+    def __str__(self) -> str:
+        detail = f" ({self.pubsub_condition})" if self.pubsub_condition else ""
+        words = f": {self.text}" if self.text else ""
+        return f"the server refused with {self.condition}{detail}{words}"
+
+
+class QueueFull(PubSubError):
+    """The bounded queue of ``PUBSUB_QUEUE_SIZE`` requests is full; this one was not taken."""
+
+
+class BackendError(PubSubError):
+    """The configured ``PUBSUB_BACKEND`` cannot do what was asked of it."""
+
+
+class InvalidItem(PubSubError, ValueError):
+    """A value that cannot be put on the wire; it was refused before anything was sent."""
+
+
+class InvalidNode(InvalidItem):
+    """A node name that is empty, too long, or holds characters that XML cannot carry."""
+
+
+class PayloadTooBig(InvalidItem):
+    """A payload above the size that the server takes."""
+
+
+class RegistrationError(PubSubError):
+    """A model that cannot be registered or unregistered."""
+
+
+class AlreadyRegistered(RegistrationError):
+    """The model has been registered before."""
+
+
+class NotRegistered(RegistrationError):
+    """The model has not been registered."""

@@ -1,0 +1,343 @@
+"""One stream kept alive by one owner thread: send, acknowledge, reconnect.
+
+Any thread may call :meth:`Connection.request`; it only queues.  Everything else happens in the
+owner thread, which opens the stream when there is something to send, writes requests one behind
+the other without waiting (pipelining), gives each Future its answer, and opens the stream anew
+when it is lost.  Futures are resolved with no lock held, so their callbacks may call us.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import select
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from pubsub.exceptions import (
+    ConnectError,
+    PubSubError,
+    QueueFull,
+    RequestTimeout,
+    StreamError,
+    StreamLost,
+)
+from pubsub.wire import backoff, stanzas
+from pubsub.wire.ledger import Ledger, Pending
+from pubsub.wire.session import Account, Session, open_session
+
+T = TypeVar("T")
+
+logger = logging.getLogger("pubsub.wire")
+
+#: How much is handed to the socket ahead of what the server has read, in bytes.  Requests that
+#: are not in this buffer yet can still go out on the next stream when this one is lost.
+BUFFER = 256 * 1024
+
+#: What may be over at the next attempt; all other errors need somebody to change something.
+PASSING = (ConnectError, StreamLost)
+
+
+class Connection:
+    """A queue of requests and the thread that owns their stream.
+
+    Nothing is opened and no thread is started before the first request, in each process anew: a
+    child made by ``fork`` starts empty, and what its parent had queued stays the parent's.
+
+    :param account: whom to log in as, and where; its ``timeout`` also bounds every request.
+    :param queue_size: how many requests may wait for their answer; more are refused.
+    :param ping_after: seconds of silence after which the server is asked for a sign of life.
+    """
+
+    def __init__(
+        self, account: Account, *, queue_size: int = 10_000, ping_after: float = 30.0
+    ) -> None:
+        self.account = account
+        self._queue_size = queue_size
+        self._ping_after = ping_after
+        self._reset()
+        _connections.add(self)
+
+    @property
+    def server(self) -> str:
+        """The server as ``host:port``."""
+        return f"{self.account.host}:{self.account.port}"
+
+    def request(self, request: stanzas.Request[T]) -> Future[T]:
+        """Queue a request; costs microseconds and never waits for the network.
+
+        :returns: a Future of the request's parsed result.  It fails with RequestRefused (the
+            server's error), RequestTimeout, StreamLost, or what kept the stream from opening; with
+            QueueFull, at once, when the queue is full.  Its callbacks run in the owner thread.
+        """
+        future: Future[T] = Future()
+        with self._queue_lock:
+            if self._closed:
+                refusal: PubSubError | None = PubSubError(
+                    f"the connection to {self.server} has been closed; nothing can be sent any more"
+                )
+            elif len(self._queue) + self._ledger.size >= self._queue_size:
+                refusal = QueueFull(
+                    f"{self._queue_size} requests to {self.server} wait for an answer already "
+                    "(PUBSUB_QUEUE_SIZE)"
+                )
+            else:
+                refusal = None
+                self._queue.append(Pending(request, future))
+                if self._thread is None:
+                    self._start()
+                elif self._asleep:
+                    self._wake()
+        if refusal is not None:
+            future.set_exception(refusal)
+        return future
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is queued, await its answers, and end the stream.
+
+        Called at the exit of the interpreter, too.  Requests that are not answered in time fail
+        with StreamLost.
+
+        :param timeout: seconds to wait; None takes the account's.
+        """
+        with self._queue_lock:
+            self._closed = True
+            seconds = self.account.timeout if timeout is None else timeout
+            self._flush_until = time.monotonic() + seconds
+            thread = self._thread
+            if thread is not None:
+                self._wake()
+        atexit.unregister(self.close)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds + 1)
+            if thread.is_alive():  # it is logging in, which has a time limit of its own
+                self._fail_queue(self._unacknowledged())
+
+    # Private
+
+    def _reset(self) -> None:
+        """The state of a connection that has done nothing yet, in this process."""
+        self._queue_lock = threading.Lock()
+        self._queue: deque[Pending[Any]] = deque()
+        self._closed = False
+        self._flush_until = 0.0
+        self._thread: threading.Thread | None = None
+        self._asleep = False
+        # Below: the owner thread's alone.
+        self._ledger = Ledger(self.account.timeout)
+        self._session: Session | None = None
+        self._outgoing = bytearray()
+        self._failures = 0
+        self._last_error: StreamError | None = None
+        self._next_attempt = 0.0
+        self._last_heard = 0.0
+        self._id_prefix = ""
+        self._sent = 0
+
+    def _after_fork(self) -> None:
+        """In the child: the stream and the thread are the parent's; begin anew."""
+        session, pipe = self._session, (self._wake_read, self._wake_write) if self._thread else ()
+        self._reset()
+        if session is not None:
+            session.abandon()
+        for descriptor in pipe:
+            os.close(descriptor)
+
+    def _start(self) -> None:
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        # A daemon, so that the interpreter does not wait for it before it calls close().
+        self._thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    def _wake(self) -> None:
+        self._asleep = False
+        with contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
+            os.write(self._wake_write, b"\0")
+
+    def _own(self) -> None:
+        """The life of the owner thread."""
+        try:
+            while not self._is_done():
+                if self._session is not None:
+                    self._serve()
+                elif self._has_work():
+                    self._open()
+                else:
+                    self._wait(None, self._idle_seconds())
+                self._expire()
+        except Exception as error:
+            # A bug.  Everybody who waits is told, and the next request starts a new thread.
+            logger.exception("The owner thread of %s ends", self.server)
+            self._lose(StreamLost(self.server, f"its owner thread failed: {error!r}"))
+        finally:
+            self._end()
+
+    def _is_done(self) -> bool:
+        if not self._closed:
+            return False
+        unfinished = bool(self._queue) or self._ledger.size > 0
+        return not unfinished or time.monotonic() >= self._flush_until
+
+    def _end(self) -> None:
+        """After close(): nothing may stay behind without an answer."""
+        self._ledger.fail_all(self._unacknowledged())
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        with self._queue_lock:
+            left, self._queue = self._queue, deque()
+            self._thread = None
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        for pending in left:
+            pending.fail(self._last_error or self._unacknowledged())
+
+    def _open(self) -> None:
+        try:
+            self._session = open_session(self.account)
+        except StreamError as error:
+            self._failures += 1
+            self._last_error = error
+            self._next_attempt = time.monotonic() + backoff.delay(self._failures)
+            logger.warning("%s (attempt %d)", error, self._failures)
+            if not isinstance(error, PASSING):
+                self._fail_queue(error)  # waiting would not mend it
+        else:
+            logger.info("Logged in at %s as %s", self.server, self._session.jid)
+            self._failures = 0
+            self._last_error = None
+            self._last_heard = time.monotonic()
+            # Ids that nobody can guess, so that nobody can answer in the server's place.
+            self._id_prefix = secrets.token_hex(6)
+
+    def _serve(self) -> None:
+        """One turn of an open stream: write, wait, read."""
+        session = self._session
+        assert session is not None
+        try:
+            self._fill()
+            if self._outgoing:
+                del self._outgoing[: session.write(self._outgoing)]
+            self._wait(session, 0 if session.has_pending else self._idle_seconds())
+            for stanza in session.read():
+                self._last_heard = time.monotonic()
+                self._handle(stanza)
+            silent = self._ledger.silence(self._last_heard)
+            if silent is not None:
+                self._ledger.fail_all(self._too_late())
+                raise StreamLost(self.server, f"no answer for {silent:.1f} s")
+            if self._ledger.size == 0 and self._heard_seconds_ago() > self._ping_after:
+                self._send(Pending(stanzas.ping(self.account.domain), Future()))
+        except StreamError as error:
+            self._lose(error)
+
+    def _fill(self) -> None:
+        """Move requests from the queue to the buffer, oldest first."""
+        while self._queue and len(self._outgoing) < BUFFER:
+            self._send(self._queue.popleft())
+
+    def _send(self, pending: Pending[Any]) -> None:
+        if pending.future.set_running_or_notify_cancel():
+            self._sent += 1
+            id = f"{self._id_prefix}{self._sent}"
+            self._ledger.add(id, pending)
+            self._outgoing += pending.request.to_xml(id).encode()
+
+    def _handle(self, stanza: stanzas.Node) -> None:
+        if stanza.getName() != "iq":
+            return  # messages and presence are addressed to somebody who does not listen
+        if stanza.getAttr("type") in ("get", "set"):
+            self._outgoing += stanzas.answer(stanza).encode()
+        else:
+            self._ledger.settle(stanza)
+
+    def _lose(self, error: StreamError) -> None:
+        """The stream is gone: what was sent fails, what was not goes out on the next one."""
+        logger.warning("Lost the stream: %s", error)
+        if self._session is not None:
+            self._session.abandon()
+            self._session = None
+        self._outgoing = bytearray()
+        self._failures += 1
+        self._last_error = error
+        self._next_attempt = time.monotonic() + backoff.delay(self._failures)
+        self._ledger.fail_all(error)
+
+    def _expire(self) -> None:
+        """Fail what has waited too long, saying what it waited for."""
+        if self._session is None:
+            while self._queue and self._queue[0].age() > self.account.timeout:
+                self._queue.popleft().fail(self._last_error or self._too_late())
+        else:
+            self._ledger.expire(self._too_late)
+
+    def _too_late(self) -> RequestTimeout:
+        return RequestTimeout(f"no answer from {self.server} within {self.account.timeout:g} s")
+
+    def _unacknowledged(self) -> StreamLost:
+        return StreamLost(self.server, "not acknowledged before the connection was closed")
+
+    def _fail_queue(self, error: PubSubError) -> None:
+        while self._queue:
+            self._queue.popleft().fail(error)
+
+    def _heard_seconds_ago(self) -> float:
+        return time.monotonic() - self._last_heard
+
+    def _idle_seconds(self) -> float | None:
+        """How long nothing needs to be done; None means until somebody calls."""
+        now = time.monotonic()
+        ends = [self._flush_until] if self._closed else []
+        if self._session is not None:
+            ends.append(self._last_heard + self._ping_after)
+            if self._ledger.size:
+                ends.append(now + self.account.timeout / 10)
+        elif self._queue:
+            ends.append(self._next_attempt)
+            ends.append(now + self.account.timeout - self._queue[0].age())
+        return max(0.0, min(ends) - now + 0.001) if ends else None
+
+    def _has_work(self) -> bool:
+        """Whether a queued request can go on now."""
+        if self._session is None:
+            return bool(self._queue) and time.monotonic() >= self._next_attempt
+        return bool(self._queue) and len(self._outgoing) < BUFFER
+
+    def _wait(self, session: Session | None, seconds: float | None) -> None:
+        """Wait until somebody calls, the stream has something for us, or the time is over."""
+        with self._queue_lock:
+            # From here on a new request wakes us; one that came just before is seen below.
+            self._asleep = True
+        if self._has_work():
+            seconds = 0
+        poll = select.poll()
+        poll.register(self._wake_read, select.POLLIN)
+        if session is not None:
+            writing = select.POLLOUT if self._outgoing or session.wants_write else 0
+            poll.register(session, select.POLLIN | writing)
+        ready = poll.poll(None if seconds is None else seconds * 1000)
+        self._asleep = False
+        if any(descriptor == self._wake_read for descriptor, _ in ready):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _forget_parents() -> None:
+    for connection in list(_connections):
+        connection._after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_parents)

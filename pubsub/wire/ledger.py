@@ -1,0 +1,112 @@
+"""What has been sent and not been answered: pure book-keeping, no socket, no thread.
+
+XMPP answers a sender's requests to one service in the order in which it sent them (RFC 6120
+§10.1), so a request is late when the server is silent, or answers later ones instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pubsub.exceptions import PubSubError
+from pubsub.wire import stanzas
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Pending(Generic[T]):
+    """A request and the Future that waits for its answer."""
+
+    request: stanzas.Request[T]
+    future: Future[T]
+    since: float = field(default_factory=time.monotonic)
+    overtaken: float | None = None
+
+    def age(self) -> float:
+        """Seconds since it was queued."""
+        return time.monotonic() - self.since
+
+    def fail(self, error: PubSubError) -> None:
+        """Give the Future an error, unless somebody has cancelled it."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+class Ledger:
+    """The requests of one stream that wait for their answers, oldest first.
+
+    :param timeout: seconds after which an answer is late.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._waiting: dict[str, Pending[Any]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def add(self, id: str, pending: Pending[Any]) -> None:
+        """Note a request that goes out now under this id."""
+        pending.since = time.monotonic()
+        self._waiting[id] = pending
+
+    def settle(self, answer: stanzas.Node) -> None:
+        """Resolve the Future that an IQ of type result or error belongs to.
+
+        Answers to nothing, and answers in somebody else's name, are passed over.
+        """
+        id = answer.getAttr("id") or ""
+        pending = self._waiting.get(id)
+        if pending is None or str(answer.getAttr("from") or pending.request.to) != pending.request.to:
+            return
+        self._mark_overtaken(id)
+        del self._waiting[id]
+        if answer.getAttr("type") == "error":
+            pending.fail(stanzas.parse_error(answer))
+            return
+        try:
+            result = pending.request.parse(answer)
+        except Exception as error:
+            pending.fail(PubSubError(f"the server's answer makes no sense ({error!r}): {answer}"))
+        else:
+            pending.future.set_result(result)
+
+    def silence(self, last_heard: float) -> float | None:
+        """Seconds that the server has kept us waiting, when that is too long; else None."""
+        oldest = next(iter(self._waiting.values()), None)
+        if oldest is None:
+            return None
+        waited = time.monotonic() - max(last_heard, oldest.since)
+        return waited if waited > self._timeout else None
+
+    def expire(self, error: Callable[[], PubSubError]) -> None:
+        """Fail the requests that were passed over while later ones were answered."""
+        bound = time.monotonic() - self._timeout
+        for id, pending in list(self._waiting.items()):
+            if pending.overtaken is None:
+                break  # younger ones cannot have been overtaken either
+            if pending.overtaken < bound:
+                self._waiting.pop(id).fail(error())
+
+    def fail_all(self, error: PubSubError) -> None:
+        """Fail everything that waits."""
+        waiting, self._waiting = self._waiting, {}
+        for pending in waiting.values():
+            pending.fail(error)
+
+    # Private
+
+    def _mark_overtaken(self, answered: str) -> None:
+        for id, pending in self._waiting.items():
+            if id == answered:
+                return
+            if pending.overtaken is None:
+                pending.overtaken = time.monotonic()

@@ -1,0 +1,320 @@
+"""XEP-0060 without I/O: builders make the text of requests, parsers read xmpppy's nodes.
+
+Requests are text because building them as xmpppy nodes costs ten times as much.  Payloads are
+well-formed XML already; everything else is escaped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from xml.sax.saxutils import escape, quoteattr
+
+import xmpp
+
+from pubsub.exceptions import RequestRefused
+
+NS_PUBSUB = "http://jabber.org/protocol/pubsub"
+NS_OWNER = f"{NS_PUBSUB}#owner"
+NS_ERRORS = f"{NS_PUBSUB}#errors"
+NS_NODE_CONFIG = f"{NS_PUBSUB}#node_config"
+NS_STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
+
+T = TypeVar("T")
+Node = xmpp.simplexml.Node
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """An IQ that waits to be sent, and how its result is read (RFC 6120 §8.2.3).
+
+    :param type: ``get`` or ``set``.
+    :param to: the JID of the service.
+    :param body: the child element, as XML text.
+    :param parse: turns the result stanza into the value of the request's Future.
+    """
+
+    type: str
+    to: str
+    body: str
+    parse: Callable[[Node], T]
+
+    def to_xml(self, id: str) -> str:
+        """The whole stanza, with the id that its answer will bear."""
+        return f'<iq type="{self.type}" to={quoteattr(self.to)} id="{id}">{self.body}</iq>'
+
+
+@dataclass(frozen=True)
+class PublishedItem:
+    """An item as a node holds it: its id, its publisher's JID and its payload."""
+
+    id: str
+    payload: Node | None
+    publisher: str = ""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A subscription as the owner of a node sees it (XEP-0060 §8.8)."""
+
+    jid: str
+    state: str
+    subid: str = ""
+
+
+# Builders
+
+
+def publish(service: str, node: str, payload: str, item_id: str | None = None) -> Request[str]:
+    """Publish one item (XEP-0060 §7.1); resolves to the item's id.
+
+    :param payload: one element, as XML text.
+    :param item_id: overwrites the item of that id; None lets the server choose a new one.
+    """
+    identity = "" if item_id is None else f" id={quoteattr(item_id)}"
+    return Request(
+        "set",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}"><publish node={quoteattr(node)}>'
+        f"<item{identity}>{payload}</item></publish></pubsub>",
+        lambda result: _item_id(result, item_id),
+    )
+
+
+def retract(service: str, node: str, item_id: str) -> Request[str]:
+    """Delete one item and tell the subscribers (XEP-0060 §7.2); resolves to the item's id."""
+    return Request(
+        "set",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}"><retract node={quoteattr(node)} notify="true">'
+        f"<item id={quoteattr(item_id)}/></retract></pubsub>",
+        lambda result: item_id,
+    )
+
+
+def create(service: str, node: str, configuration: Mapping[str, Any]) -> Request[None]:
+    """Create a node with its configuration (XEP-0060 §8.1.3).
+
+    :param configuration: field names without the ``pubsub#`` prefix; True becomes ``1``.
+    """
+    form = _form(configuration)
+    return Request(
+        "set",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}"><create node={quoteattr(node)}/>'
+        f"<configure>{form}</configure></pubsub>",
+        _nothing,
+    )
+
+
+def configure(service: str, node: str, configuration: Mapping[str, Any]) -> Request[None]:
+    """Change the configuration of a node that we own (XEP-0060 §8.2)."""
+    form = _form(configuration)
+    return _owner("set", service, f"<configure node={quoteattr(node)}>{form}</configure>", _nothing)
+
+
+def configuration(service: str, node: str) -> Request[dict[str, str]]:
+    """Read the configuration of a node that we own (XEP-0060 §8.2)."""
+    return _owner("get", service, f"<configure node={quoteattr(node)}/>", parse_configuration)
+
+
+def delete(service: str, node: str) -> Request[None]:
+    """Delete a node that we own (XEP-0060 §8.4)."""
+    return _owner("set", service, f"<delete node={quoteattr(node)}/>", _nothing)
+
+
+def items(
+    service: str, node: str, *, max_items: int | None = None, item_ids: Iterable[str] = ()
+) -> Request[list[PublishedItem]]:
+    """Fetch the items of a node (XEP-0060 §6.5).
+
+    :param max_items: only so many of the newest.
+    :param item_ids: only these.
+    """
+    limit = "" if max_items is None else f' max_items="{max_items:d}"'
+    wanted = "".join(f"<item id={quoteattr(item_id)}/>" for item_id in item_ids)
+    return Request(
+        "get",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}"><items node={quoteattr(node)}{limit}>{wanted}</items></pubsub>',
+        parse_items,
+    )
+
+
+def subscribe(service: str, node: str, jid: str) -> Request[str]:
+    """Subscribe a JID (XEP-0060 §6.1); resolves to the state of the subscription."""
+    return Request(
+        "set",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}">'
+        f"<subscribe node={quoteattr(node)} jid={quoteattr(jid)}/></pubsub>",
+        lambda result: _attribute(result, NS_PUBSUB, "subscription", "subscription"),
+    )
+
+
+def unsubscribe(service: str, node: str, jid: str) -> Request[None]:
+    """End the subscription of a JID (XEP-0060 §6.2)."""
+    return Request(
+        "set",
+        service,
+        f'<pubsub xmlns="{NS_PUBSUB}">'
+        f"<unsubscribe node={quoteattr(node)} jid={quoteattr(jid)}/></pubsub>",
+        _nothing,
+    )
+
+
+def subscriptions(service: str, node: str) -> Request[list[Subscription]]:
+    """All subscriptions to a node that we own (XEP-0060 §8.8.1)."""
+    return _owner("get", service, f"<subscriptions node={quoteattr(node)}/>", parse_subscriptions)
+
+
+def set_subscriptions(service: str, node: str, states: Mapping[str, str]) -> Request[None]:
+    """Set the subscription of each JID as the node's owner (XEP-0060 §8.8.2)."""
+    children = "".join(
+        f"<subscription jid={quoteattr(jid)} subscription={quoteattr(state)}/>"
+        for jid, state in states.items()
+    )
+    body = f"<subscriptions node={quoteattr(node)}>{children}</subscriptions>"
+    return _owner("set", service, body, _nothing)
+
+
+def affiliations(service: str, node: str) -> Request[dict[str, str]]:
+    """The affiliation of each JID with a node that we own (XEP-0060 §8.9.1)."""
+    return _owner("get", service, f"<affiliations node={quoteattr(node)}/>", parse_affiliations)
+
+
+def set_affiliations(service: str, node: str, states: Mapping[str, str]) -> Request[None]:
+    """Set the affiliation of each JID as the node's owner (XEP-0060 §8.9.2)."""
+    children = "".join(
+        f"<affiliation jid={quoteattr(jid)} affiliation={quoteattr(state)}/>"
+        for jid, state in states.items()
+    )
+    body = f"<affiliations node={quoteattr(node)}>{children}</affiliations>"
+    return _owner("set", service, body, _nothing)
+
+
+def ping(domain: str) -> Request[None]:
+    """Ask whether the server is still there (XEP-0199 §4.2); any answer says that it is."""
+    return Request("get", domain, '<ping xmlns="urn:xmpp:ping"/>', _nothing)
+
+
+def answer(request: Node) -> str:
+    """The text of our answer to a request of somebody else's: we serve pings, nothing more."""
+    id, sender = (quoteattr(request.getAttr(name) or "") for name in ("id", "from"))
+    if request.getTag("ping", namespace="urn:xmpp:ping"):
+        return f'<iq type="result" id={id} to={sender}/>'
+    return (
+        f'<iq type="error" id={id} to={sender}><error type="cancel">'
+        f'<service-unavailable xmlns="{NS_STANZAS}"/></error></iq>'
+    )
+
+
+# Parsers
+
+
+def parse_error(stanza: Node) -> RequestRefused:
+    """The error of an IQ of type ``error`` (RFC 6120 §8.3, XEP-0060 for its refinement)."""
+    error = stanza.getTag("error")
+    if error is None:
+        return RequestRefused("undefined-condition", "", "the server gave no reason")
+    condition = pubsub_condition = ""
+    for child in filter(None, error.getChildren()):
+        if child.getNamespace() == NS_ERRORS:
+            pubsub_condition = child.getName()
+        elif child.getNamespace() == NS_STANZAS and child.getName() != "text":
+            condition = child.getName()
+    return RequestRefused(
+        condition or "undefined-condition",
+        error.getAttr("type") or "",
+        error.getTagData("text") or "",
+        pubsub_condition,
+    )
+
+
+def parse_items(result: Node) -> list[PublishedItem]:
+    """The items in the result of :func:`items`, in the server's order."""
+    tag = _child(result, NS_PUBSUB, "items")
+    if tag is None:
+        return []
+    found = []
+    for item in tag.getTags("item"):
+        payload = next(filter(None, item.getChildren()), None)
+        publisher = item.getAttr("publisher") or ""
+        found.append(PublishedItem(item.getAttr("id") or "", payload, publisher))
+    return found
+
+
+def parse_subscriptions(result: Node) -> list[Subscription]:
+    """The subscriptions in the result of :func:`subscriptions`; those that ended are left out."""
+    tag = _child(result, NS_OWNER, "subscriptions")
+    if tag is None:
+        return []
+    return [
+        Subscription(child.getAttr("jid"), child.getAttr("subscription"), child.getAttr("subid") or "")
+        for child in tag.getTags("subscription")
+        if child.getAttr("subscription") != "none"
+    ]
+
+
+def parse_affiliations(result: Node) -> dict[str, str]:
+    """JID → affiliation, from the result of :func:`affiliations`."""
+    tag = _child(result, NS_OWNER, "affiliations")
+    children = tag.getTags("affiliation") if tag is not None else []
+    return {child.getAttr("jid"): child.getAttr("affiliation") for child in children}
+
+
+def parse_configuration(result: Node) -> dict[str, str]:
+    """Field → value, without the ``pubsub#`` prefix; several values are joined by a newline."""
+    tag = _child(result, NS_OWNER, "configure")
+    form = tag.getTag("x", namespace=xmpp.NS_DATA) if tag is not None else None
+    found = {}
+    for field in form.getTags("field") if form is not None else []:
+        name = (field.getAttr("var") or "").removeprefix("pubsub#")
+        found[name] = "\n".join(value.getData() for value in field.getTags("value"))
+    found.pop("FORM_TYPE", None)
+    return found
+
+
+# Private
+
+
+def _owner(type: str, to: str, child: str, parse: Callable[[Node], T]) -> Request[T]:
+    return Request(type, to, f'<pubsub xmlns="{NS_OWNER}">{child}</pubsub>', parse)
+
+
+def _form(configuration: Mapping[str, Any]) -> str:
+    """A data form of type submit (XEP-0004, XEP-0060 §16.4.4)."""
+    fields = "".join(
+        f"<field var={quoteattr('pubsub#' + name)}><value>{escape(_value(value))}</value></field>"
+        for name, value in configuration.items()
+    )
+    return (
+        '<x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" type="hidden">'
+        f"<value>{NS_NODE_CONFIG}</value></field>{fields}</x>"
+    )
+
+
+def _value(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _child(stanza: Node, namespace: str, name: str) -> Node | None:
+    pubsub = stanza.getTag("pubsub", namespace=namespace)
+    return pubsub.getTag(name) if pubsub is not None else None
+
+
+def _attribute(stanza: Node, namespace: str, name: str, attribute: str) -> str:
+    child = _child(stanza, namespace, name)
+    return (child.getAttr(attribute) if child is not None else None) or ""
+
+
+def _item_id(result: Node, sent: str | None) -> str:
+    """The id that the server gave, or ours where it repeats none (XEP-0060 §7.1.2)."""
+    publish = _child(result, NS_PUBSUB, "publish")
+    item = publish.getTag("item") if publish is not None else None
+    return str((item.getAttr("id") if item is not None else None) or sent or "")
+
+
+def _nothing(result: Node) -> None:
+    return None

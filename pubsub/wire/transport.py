@@ -1,0 +1,211 @@
+"""The bytes below a stream: TCP and TLS, never blocking longer than it was told to.
+
+Knows sockets and certificates; knows no XML and no XMPP.  It replaces xmpppy's own TCP and TLS
+plug-ins, which switch certificate checks off, swallow every error of ``send`` and wait with
+``select`` (no descriptor above 1023).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import ssl
+import time
+
+import xmpp
+
+from pubsub.exceptions import ConnectError, StreamLost, TLSError
+
+#: How much is read or written in one go, in bytes.
+CHUNK = 65536
+
+
+class Deadline:
+    """A point in time that every step of an operation must keep.
+
+    :param seconds: the time allowed from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """The seconds that are left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+
+class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
+    """A non-blocking TCP connection that can be turned into TLS.
+
+    An xmpppy plug-in: once plugged into an ``xmpp.Client`` it is the client's ``send``, so that
+    xmpppy's dispatcher writes its stream headers through it.
+
+    :param host: name or address to connect to.
+    :param port: TCP port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__()
+        self._exported_methods = [self.send]
+        self.host = host
+        self.port = port
+        self._socket: socket.socket | None = None
+        self._deadline = Deadline(0)
+        #: TLS may have to write before it can go on reading.
+        self.wants_write = False
+
+    @property
+    def server(self) -> str:
+        """The peer as it is named in errors: ``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    def plugin(self, owner: xmpp.Client) -> str:
+        """Called by xmpppy when this is plugged into a client."""
+        owner.Connection = self
+        return "ok"
+
+    def connect(self, deadline: Deadline) -> None:
+        """Open the TCP connection.
+
+        :raises ConnectError: when no address of the host accepts it in time.
+        """
+        self._deadline = deadline
+        try:
+            connected = socket.create_connection(
+                (self.host, self.port), timeout=max(deadline.remaining(), 0.001)
+            )
+        except OSError as error:
+            reason = "timed out" if isinstance(error, TimeoutError) else str(error)
+            raise ConnectError(self.server, f"cannot connect: {reason}") from error
+        # Small stanzas must not wait for the acknowledgement of earlier ones.
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setblocking(False)
+        self._socket = connected
+
+    def start_tls(self, domain: str, ca_file: str | None) -> None:
+        """Turn the connection into verified TLS.
+
+        :param domain: the XMPP domain that the certificate must be made out to (RFC 6120
+            §13.7.2.1), whatever host was connected to.
+        :param ca_file: PEM file of trusted authorities; None trusts the system's.
+        :raises TLSError: when the certificate does not verify or TLS cannot be agreed on.
+        """
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            raise TLSError(self.server, f"cannot read the CA file {ca_file!r}: {error}") from error
+        try:
+            secured = context.wrap_socket(
+                self._open(), server_hostname=domain, do_handshake_on_connect=False
+            )
+            self._socket = secured
+            while True:
+                try:
+                    secured.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    self._wait(select.POLLIN)
+                except ssl.SSLWantWriteError:
+                    self._wait(select.POLLOUT)
+        except ssl.SSLCertVerificationError as error:
+            raise TLSError(
+                self.server,
+                f"its certificate is not valid for {domain!r}: {error.verify_message}; "
+                "set XMPP_CA_FILE if it is signed by an authority of your own",
+            ) from error
+        except ssl.SSLEOFError as error:
+            raise StreamLost(self.server, "the connection broke while TLS began") from error
+        except (ssl.SSLError, ValueError) as error:
+            raise TLSError(self.server, f"TLS failed: {error}") from error
+        except OSError as error:
+            raise StreamLost(self.server, f"the connection broke: {error}") from error
+
+    def is_loopback(self) -> bool:
+        """Whether the peer is this very machine, so that clear text leaves it nowhere."""
+        address = self._open().getpeername()[0]
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._open().fileno()
+
+    def send(self, data: str) -> None:
+        """Write all of ``data``, waiting until the deadline of :meth:`connect` at most.
+
+        For the opening of a stream only; an open stream is written with :meth:`write`.
+        """
+        unsent = memoryview(data.encode())
+        while unsent:
+            sent = self.write(unsent)
+            unsent = unsent[sent:]
+            if unsent:
+                self._wait(select.POLLOUT)
+
+    def write(self, data: memoryview | bytearray) -> int:
+        """Write what the kernel takes now.
+
+        :returns: the number of bytes taken; the same bytes must be offered again after 0.
+        :raises StreamLost: when the peer is gone.
+        """
+        try:
+            return self._open().send(memoryview(data)[:CHUNK])
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise StreamLost(self.server, f"the connection broke: {error}") from error
+
+    def read(self) -> bytes:
+        """Read what is there now.
+
+        :returns: b"" when nothing is.
+        :raises StreamLost: when the peer closed the connection or is gone.
+        """
+        self.wants_write = False
+        try:
+            data = self._open().recv(CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
+            return b""
+        except OSError as error:
+            raise StreamLost(self.server, f"the connection broke: {error}") from error
+        if not data:
+            raise StreamLost(self.server, "the server closed the connection")
+        return data
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether TLS holds decrypted bytes that no poll of the descriptor would show."""
+        opened = self._open()
+        return isinstance(opened, ssl.SSLSocket) and opened.pending() > 0
+
+    def wait_readable(self) -> None:
+        """Wait for the peer's bytes, until the deadline of :meth:`connect` at most.
+
+        :raises ConnectError: when the time is over.
+        """
+        if not self.has_pending:
+            self._wait(select.POLLIN)
+
+    def close(self) -> None:
+        """Close the descriptor; nothing is said to the peer."""
+        if self._socket is not None:
+            self._socket.close()
+
+    # Private
+
+    def _open(self) -> socket.socket:
+        if self._socket is None:
+            raise ConnectError(self.server, "not connected")
+        return self._socket
+
+    def _wait(self, events: int) -> None:
+        poll = select.poll()
+        poll.register(self._open(), events)
+        if not poll.poll(self._deadline.remaining() * 1000):
+            raise ConnectError(
+                self.server, f"no answer within {self._deadline.seconds:g} s while logging in"
+            )
