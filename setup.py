@@ -38,7 +38,7 @@ class SdistWithClient(sdist):
 setup(
     name="django-pubsub",
     version="1.0.dev0",
-    description="Every save of a Django model reaches every subscribed browser, over XMPP publish-subscribe",
+    description="Saves of Django models reach subscribed browsers at once, over XMPP PubSub",
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="MIT",

@@ -151,7 +151,9 @@ def nginx_site(values: Mapping[str, str]) -> str:
     text = "\n".join(code) + "\n"
     for literal in values:
         if (count := text.count(literal)) != 1:
-            raise StackError(f"{literal!r} must stand in {shipped} once, and it does {count} times.")
+            raise StackError(
+                f"{literal!r} must stand in {shipped} once, and it does {count} times."
+            )
     pattern = "|".join(re.escape(literal) for literal in values)
     return re.sub(pattern, lambda match: values[match[0]], text)
 

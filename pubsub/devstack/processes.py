@@ -222,7 +222,7 @@ def stop_all(children: Iterable[Child | None]) -> None:
             continue
         try:
             child.stop()
-        except BaseException as error:  # a second Ctrl-C must not leave the next ones running
+        except BaseException as error:  # noqa: BLE001 - a second Ctrl-C must not leave the next ones running
             child.kill(sig=signal.SIGKILL)
             errors.append(error)
     if errors:

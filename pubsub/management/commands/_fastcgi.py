@@ -41,14 +41,16 @@ class _Given:
     listener: socket.socket
     debug: bool
 
-    def _setupSocket(self) -> socket.socket:
+    def _setupSocket(self) -> socket.socket:  # noqa: N802
         # flup's own unlinks whatever stands at a unix socket's path, a file of yours as well.
         return self.listener
 
     def error(self, request: Any) -> None:
         # flup's own needs cgitb, which Python 3.13 no longer has.
         text = traceback.format_exc() if self.debug else "The application failed.\n"
-        head = "Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        head = (
+            "Status: 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+        )
         write = getattr(request, "stdout", request).write
         write((head + text).encode())
 
@@ -58,14 +60,14 @@ class _Preforking:
 
     _children: dict[int, dict[str, Any]]
 
-    def _spawnChild(self, sock: socket.socket) -> bool:
+    def _spawnChild(self, sock: socket.socket) -> bool:  # noqa: N802
         spawned: bool = super()._spawnChild(sock)  # type: ignore[misc]
         for child in self._children.values():
             if isinstance(child["file"], socket.socket):
                 child["file"] = _StatusSocket(child["file"])
         return spawned
 
-    def _cleanupChildren(self) -> None:
+    def _cleanupChildren(self) -> None:  # noqa: N802
         # flup's own interrupts requests at work, and waits for ever for a child that hangs: since
         # Python 3.5 (PEP 475) the alarm that it sets does not interrupt os.wait().
         for child in self._children.values():
@@ -118,6 +120,6 @@ def make_server(
     if protocol != "fcgi":
         # The web server's address is its own affair: unix sockets have none, and a firewall or
         # 127.0.0.1 does better than a list.
-        options |= {"allowedServers": None, "scriptName": ""}
+        options["allowedServers"] = None
     # An address must be given or flup looks at descriptor 0; it is not used.
     return cls(application, bindAddress=("127.0.0.1", 0), **options)

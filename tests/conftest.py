@@ -1,0 +1,80 @@
+"""What every test may use.
+
+Fixtures of the stack (pubsub.devstack), real servers on free ports of the loopback:
+
+stack           an ejabberd that all tests of one worker share: ``stack.settings`` are its settings
+xmpp_settings   pytest-django's ``settings``, set up for ``stack``
+private_stack   makes a stack of the test's own, to be killed and restarted at will
+
+In CI (the environment variable CI is set) a skipped test is a failure.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pubsub.devstack import Stack
+
+ACCOUNTS = {"alice@users.localhost": "alice's password", "bob@users.localhost": "bob's password"}
+
+
+def version(*command: str) -> str:
+    """Return the first line that a program prints about its version, or that it is missing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except OSError:
+        return "not installed"
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[0] if lines else "says nothing"
+
+
+def pytest_report_header() -> list[str]:
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return []
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
+    return [
+        f"ejabberd: {version('dpkg-query', '-W', '-f', '${Version}', 'ejabberd')}",
+        f"nginx: {version('env', f'PATH={path}', 'nginx', '-v').removeprefix('nginx version: ')}",
+        f"Chromium: {version('chromium', '--version')}",
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report: Any = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        report.outcome = "failed"
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.longrepr = f"A skip fails in CI. {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An ejabberd shared by the worker's tests, with the accounts of alice and bob."""
+    with Stack(tmp_path_factory.mktemp("stack"), accounts=ACCOUNTS) as running:
+        yield running
+
+
+@pytest.fixture
+def xmpp_settings(stack: Stack, settings: Any) -> Any:
+    """pytest-django's ``settings``, with those of the shared stack."""
+    for name, value in stack.settings.items():
+        setattr(settings, name, value)
+    return settings
+
+
+@pytest.fixture
+def private_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """A function that starts a stack of the test's own; it takes the arguments of ``Stack``."""
+    with ExitStack() as running:
+
+        def start(**options: Any) -> Stack:
+            return running.enter_context(Stack(tmp_path / "stack", **options))
+
+        yield start
