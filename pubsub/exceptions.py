@@ -1,21 +1,21 @@
 """The errors of django-pubsub.  Nothing else of the package is imported here.
 
-    PubSubError
-    ├── StreamError             something between us and the XMPP server
-    │   ├── ConnectError        no stream could be opened: name, network, time
-    │   ├── TLSError            no verified TLS, so nothing was sent
-    │   ├── AuthenticationError the server refused the account, or offers no safe mechanism
-    │   └── StreamLost          an open stream ended before the answer came
-    ├── RequestTimeout          the server did not answer in time
-    ├── RequestRefused          the server answered with an error (``condition`` tells which)
-    ├── QueueFull               more was published than fits the bounded queue
-    ├── BackendError            the configured backend cannot do what was asked
-    ├── InvalidItem             cannot be put on the wire; also a ValueError
-    │   ├── InvalidNode         the name of a node: empty, too long, no XML text
-    │   └── PayloadTooBig       more than the server takes
-    └── RegistrationError       register() and unregister()
-        ├── AlreadyRegistered
-        └── NotRegistered
+PubSubError
+├── StreamError             something between us and the XMPP server
+│   ├── ConnectError        no stream could be opened: name, network, time
+│   ├── TLSError            no verified TLS, so nothing was sent
+│   ├── AuthenticationError the server refused the account, or offers no safe mechanism
+│   └── StreamLost          an open stream ended before the answer came
+├── RequestTimeout          the server did not answer in time
+├── RequestRefused          the server answered with an error (``condition`` tells which)
+├── QueueFull               more was published than fits the bounded queue
+├── BackendError            the configured backend cannot do what was asked
+├── InvalidItem             cannot be put on the wire; also a ValueError
+│   ├── InvalidNode         the name of a node: empty, too long, no XML text
+│   └── PayloadTooBig       more than the server takes
+└── RegistrationError       register() and unregister()
+    ├── AlreadyRegistered
+    └── NotRegistered
 """
 
 from __future__ import annotations

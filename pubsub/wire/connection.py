@@ -21,6 +21,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from xmpp.simplexml import Node
+
 from pubsub.exceptions import (
     ConnectError,
     PubSubError,
@@ -253,7 +255,7 @@ class Connection:
             self._ledger.add(id, pending)
             self._outgoing += pending.request.to_xml(id).encode()
 
-    def _handle(self, stanza: stanzas.Node) -> None:
+    def _handle(self, stanza: Node) -> None:
         if stanza.getName() != "iq":
             return  # messages and presence are addressed to somebody who does not listen
         if stanza.getAttr("type") in ("get", "set"):

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from xmpp.simplexml import Node
+
 from pubsub.exceptions import PubSubError
 from pubsub.wire import stanzas
 
@@ -58,23 +60,28 @@ class Ledger:
         pending.since = time.monotonic()
         self._waiting[id] = pending
 
-    def settle(self, answer: stanzas.Node) -> None:
+    def settle(self, answer: Node) -> None:
         """Resolve the Future that an IQ of type result or error belongs to.
 
         Answers to nothing, and answers in somebody else's name, are passed over.
         """
         id = answer.getAttr("id") or ""
         pending = self._waiting.get(id)
-        if pending is None or str(answer.getAttr("from") or pending.request.to) != pending.request.to:
+        if (
+            pending is None
+            or str(answer.getAttr("from") or pending.request.to) != pending.request.to
+        ):
             return
         self._mark_overtaken(id)
         del self._waiting[id]
         if answer.getAttr("type") == "error":
-            pending.fail(stanzas.parse_error(answer))
-            return
+            error = stanzas.parse_error(answer)
+            if error.condition not in pending.request.done_when:
+                pending.fail(error)
+                return
         try:
             result = pending.request.parse(answer)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever the answer holds)
             pending.fail(PubSubError(f"the server's answer makes no sense ({error!r}): {answer}"))
         else:
             pending.future.set_result(result)

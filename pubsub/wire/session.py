@@ -122,7 +122,7 @@ class Session:
 
 
 def open_session(account: Account) -> Session:
-    """Connect, secure, authenticate and bind (RFC 6120 §4–7).
+    """Connect, secure, authenticate and bind (RFC 6120 §4 to 7).
 
     :raises ConnectError: when the server cannot be reached or does not answer in time.
     :raises TLSError: when there is no verified TLS; no credentials have been sent then.
@@ -230,7 +230,8 @@ class _Stream:
         account = self.account
         mechanism = sasl.choose(offered, account.username, account.password)
         self.transport.send(
-            f'<auth xmlns="{xmpp.NS_SASL}" mechanism="{mechanism.name}">{mechanism.initial()}</auth>'
+            f'<auth xmlns="{xmpp.NS_SASL}" mechanism="{mechanism.name}">'
+            f"{mechanism.initial()}</auth>"
         )
         while True:
             answer = self._await("challenge", "success", "failure")
@@ -238,7 +239,9 @@ class _Stream:
                 return mechanism.verify(answer.getData())
             if answer.getName() == "failure":
                 if answer.getTag("temporary-auth-failure"):
-                    raise ConnectError(self.transport.server, f"cannot log in now: {_failure(answer)}")
+                    raise ConnectError(
+                        self.transport.server, f"cannot log in now: {_failure(answer)}"
+                    )
                 raise sasl.SASLError(_failure(answer))
             response = mechanism.respond(answer.getData())
             self.transport.send(f'<response xmlns="{xmpp.NS_SASL}">{response}</response>')

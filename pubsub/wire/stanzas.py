@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
 import xmpp
+from xmpp.simplexml import Node
 
 from pubsub.exceptions import RequestRefused
 
@@ -22,7 +23,6 @@ NS_NODE_CONFIG = f"{NS_PUBSUB}#node_config"
 NS_STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 T = TypeVar("T")
-Node = xmpp.simplexml.Node
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Request(Generic[T]):
     :param to: the JID of the service.
     :param body: the child element, as XML text.
     :param parse: turns the result stanza into the value of the request's Future.
+    :param done_when: error conditions that mean that what was asked for is so already.
     """
 
     type: str
     to: str
     body: str
     parse: Callable[[Node], T]
+    done_when: frozenset[str] = frozenset()
 
     def to_xml(self, id: str) -> str:
         """The whole stanza, with the id that its answer will bear."""
@@ -83,18 +85,24 @@ def publish(service: str, node: str, payload: str, item_id: str | None = None) -
 
 
 def retract(service: str, node: str, item_id: str) -> Request[str]:
-    """Delete one item and tell the subscribers (XEP-0060 §7.2); resolves to the item's id."""
+    """Delete one item and tell the subscribers (XEP-0060 §7.2); resolves to the item's id.
+
+    An item that is not there counts as deleted.
+    """
     return Request(
         "set",
         service,
         f'<pubsub xmlns="{NS_PUBSUB}"><retract node={quoteattr(node)} notify="true">'
         f"<item id={quoteattr(item_id)}/></retract></pubsub>",
         lambda result: item_id,
+        frozenset({"item-not-found"}),
     )
 
 
 def create(service: str, node: str, configuration: Mapping[str, Any]) -> Request[None]:
     """Create a node with its configuration (XEP-0060 §8.1.3).
+
+    A node that exists already stays as it is.
 
     :param configuration: field names without the ``pubsub#`` prefix; True becomes ``1``.
     """
@@ -105,6 +113,7 @@ def create(service: str, node: str, configuration: Mapping[str, Any]) -> Request
         f'<pubsub xmlns="{NS_PUBSUB}"><create node={quoteattr(node)}/>'
         f"<configure>{form}</configure></pubsub>",
         _nothing,
+        frozenset({"conflict"}),
     )
 
 
@@ -137,7 +146,8 @@ def items(
     return Request(
         "get",
         service,
-        f'<pubsub xmlns="{NS_PUBSUB}"><items node={quoteattr(node)}{limit}>{wanted}</items></pubsub>',
+        f'<pubsub xmlns="{NS_PUBSUB}"><items node={quoteattr(node)}{limit}>{wanted}</items>'
+        "</pubsub>",
         parse_items,
     )
 
@@ -251,7 +261,9 @@ def parse_subscriptions(result: Node) -> list[Subscription]:
     if tag is None:
         return []
     return [
-        Subscription(child.getAttr("jid"), child.getAttr("subscription"), child.getAttr("subid") or "")
+        Subscription(
+            child.getAttr("jid"), child.getAttr("subscription"), child.getAttr("subid") or ""
+        )
         for child in tag.getTags("subscription")
         if child.getAttr("subscription") != "none"
     ]

@@ -101,10 +101,11 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
                 self._open(), server_hostname=domain, do_handshake_on_connect=False
             )
             self._socket = secured
-            while True:
+            agreed = False
+            while not agreed:
                 try:
                     secured.do_handshake()
-                    return
+                    agreed = True
                 except ssl.SSLWantReadError:
                     self._wait(select.POLLIN)
                 except ssl.SSLWantWriteError:

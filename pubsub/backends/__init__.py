@@ -1,0 +1,62 @@
+"""Where items go: one module per way of sending, chosen by PUBSUB_BACKEND."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from django.utils.module_loading import import_string
+
+from pubsub.backends.base import BaseBackend
+from pubsub.conf import conf
+
+_instances: dict[str, BaseBackend] = {}
+_instances_lock = threading.Lock()
+
+
+def get_backend() -> BaseBackend:
+    """The backend that PUBSUB_BACKEND names, one instance per process.
+
+    :raises ImproperlyConfigured: when it names no backend.
+    """
+    path = conf.backend
+    backend = _instances.get(path)
+    if backend is None:
+        backend_class = import_backend(path)
+        with _instances_lock:
+            backend = _instances.get(path)
+            if backend is None:
+                backend = _instances[path] = backend_class()
+    return backend
+
+
+def import_backend(path: str) -> type[BaseBackend]:
+    """The class behind a dotted path.
+
+    :raises ImproperlyConfigured: when there is none, or it is no backend.
+    """
+    try:
+        backend_class = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(
+            f"PUBSUB_BACKEND = {path!r} cannot be imported: {error}"
+        ) from error
+    if not (isinstance(backend_class, type) and issubclass(backend_class, BaseBackend)):
+        raise ImproperlyConfigured(
+            f"PUBSUB_BACKEND = {path!r} is no subclass of pubsub.backends.base.BaseBackend"
+        )
+    return backend_class
+
+
+@receiver(setting_changed)
+def _forget_instances(*, setting: str, **kwargs: Any) -> None:
+    """In tests: a backend made from other settings must not serve on."""
+    if setting.startswith(("XMPP_", "PUBSUB_")):
+        with _instances_lock:
+            closing = list(_instances.values())
+            _instances.clear()
+        for backend in closing:
+            backend.close()

@@ -1,0 +1,65 @@
+"""The contract of a backend: where items go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from pubsub.exceptions import BackendError
+from pubsub.items import Item
+from pubsub.wire.stanzas import PublishedItem, Subscription
+
+
+class BaseBackend:
+    """Takes items; one instance serves all threads of the process.
+
+    A backend needs :meth:`send` only.  The operations on nodes are there when
+    :attr:`manages_nodes` says so; without them they raise BackendError.
+    """
+
+    #: Whether there is a server whose nodes can be created, configured and read.
+    manages_nodes = False
+
+    def send(self, item: Item) -> Future[str]:
+        """Publish or retract an item, without waiting.
+
+        :returns: a Future of the item's id; it fails with a PubSubError.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define send()")
+
+    def close(self) -> None:
+        """Send what is still queued, within a time limit, and let go of everything."""
+
+    def create_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
+        """Create a node; one that exists stays as it is."""
+        raise self._unsupported("create_node")
+
+    def configure_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
+        """Change the configuration of a node."""
+        raise self._unsupported("configure_node")
+
+    def delete_node(self, node: str) -> Future[None]:
+        """Delete a node with its items and subscriptions."""
+        raise self._unsupported("delete_node")
+
+    def get_configuration(self, node: str) -> Future[dict[str, str]]:
+        """Field → value, without the ``pubsub#`` prefix."""
+        raise self._unsupported("get_configuration")
+
+    def get_items(self, node: str, max_items: int | None = None) -> Future[list[PublishedItem]]:
+        """The items of a node, or so many of the newest."""
+        raise self._unsupported("get_items")
+
+    def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
+        """Who is subscribed."""
+        raise self._unsupported("get_subscriptions")
+
+    def get_affiliations(self, node: str) -> Future[dict[str, str]]:
+        """JID → owner, publisher, member, outcast …"""
+        raise self._unsupported("get_affiliations")
+
+    # Private
+
+    def _unsupported(self, operation: str) -> BackendError:
+        return BackendError(f"{type(self).__module__}.{type(self).__name__} has no {operation}()")

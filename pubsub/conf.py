@@ -1,0 +1,116 @@
+"""The only reader of ``django.conf.settings``.
+
+Settings are typed properties of :data:`conf`, read at each access, so that ``override_settings``
+works.  Each has a default that works with the files in ``deploy/``; ``checks.py`` judges them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.conf import settings
+
+#: How a node is created unless PUBSUB_NODE_DEFAULTS says otherwise (XEP-0060 §16.4.4).
+NODE_DEFAULTS: dict[str, Any] = {
+    "access_model": "open",
+    "publish_model": "publishers",
+    "persist_items": True,
+    "max_items": 1000,
+    # A full node would send a retract for each item that it drops: twice the traffic.  What
+    # Django retracts is announced all the same.
+    "notify_retract": False,
+    "send_last_published_item": "never",
+}
+
+
+class Settings:
+    """The settings of the app, under the names that they have in Python."""
+
+    @property
+    def backend(self) -> str:
+        """PUBSUB_BACKEND: dotted path of the class that sends items."""
+        return str(_get("PUBSUB_BACKEND", "pubsub.backends.xmpp.XMPPBackend"))
+
+    @property
+    def jid(self) -> str:
+        """XMPP_JID: bare JID of the publisher, the one owner of every node."""
+        return str(_get("XMPP_JID", "django@localhost"))
+
+    @property
+    def password(self) -> str:
+        """XMPP_PASSWORD: of XMPP_JID."""
+        return str(_get("XMPP_PASSWORD", ""))
+
+    @property
+    def domain(self) -> str:
+        """The domain of XMPP_JID."""
+        return self.jid.rpartition("@")[2]
+
+    @property
+    def pubsub_host(self) -> str:
+        """XMPP_PUBSUB_HOST: JID of the pubsub service."""
+        return str(_get("XMPP_PUBSUB_HOST", f"pubsub.{self.domain}"))
+
+    @property
+    def host(self) -> str:
+        """XMPP_HOST: name or address to connect to; the domain of XMPP_JID by default."""
+        return str(_get("XMPP_HOST", self.domain))
+
+    @property
+    def port(self) -> int:
+        """XMPP_PORT: TCP port to connect to."""
+        return int(_get("XMPP_PORT", 5222))
+
+    @property
+    def tls(self) -> Literal["starttls", "direct", "off"]:
+        """XMPP_TLS: starttls, direct (the default on port 5223), or off (loopback only)."""
+        return _get("XMPP_TLS", "direct" if self.port == 5223 else "starttls")  # type: ignore[no-any-return]
+
+    @property
+    def ca_file(self) -> str | None:
+        """XMPP_CA_FILE: PEM file of trusted authorities; the system's by default."""
+        path = _get("XMPP_CA_FILE", None)
+        return str(path) if path else None
+
+    @property
+    def timeout(self) -> float:
+        """XMPP_TIMEOUT: seconds that a login, an answer, or the farewell at exit may take."""
+        return float(_get("XMPP_TIMEOUT", 10))
+
+    @property
+    def queue_size(self) -> int:
+        """PUBSUB_QUEUE_SIZE: how many items may wait for the server's acknowledgement."""
+        return int(_get("PUBSUB_QUEUE_SIZE", 10_000))
+
+    @property
+    def node_defaults(self) -> dict[str, Any]:
+        """PUBSUB_NODE_DEFAULTS: configuration of new nodes, laid over NODE_DEFAULTS."""
+        return NODE_DEFAULTS | dict(_get("PUBSUB_NODE_DEFAULTS", {}))
+
+    @property
+    def bosh_url(self) -> str:
+        """PUBSUB_BOSH_URL: where browsers find BOSH (XEP-0206)."""
+        return str(_get("PUBSUB_BOSH_URL", "/http-bind"))
+
+    @property
+    def websocket_url(self) -> str:
+        """PUBSUB_WEBSOCKET_URL: where browsers find XMPP over WebSocket (RFC 7395)."""
+        return str(_get("PUBSUB_WEBSOCKET_URL", "/ws"))
+
+    @property
+    def guest_domain(self) -> str:
+        """PUBSUB_GUEST_DOMAIN: virtual host of visitors without an account."""
+        return str(_get("PUBSUB_GUEST_DOMAIN", f"guests.{self.domain}"))
+
+    @property
+    def user_domain(self) -> str:
+        """PUBSUB_USER_DOMAIN: virtual host of the site's users."""
+        return str(_get("PUBSUB_USER_DOMAIN", f"users.{self.domain}"))
+
+
+def _get(name: str, default: Any) -> Any:
+    return getattr(settings, name, default)
+
+
+#: The settings, read at each access.
+conf = Settings()

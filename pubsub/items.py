@@ -1,0 +1,225 @@
+"""Item: one thing published; and how a value becomes its ``<entry>``.
+
+What lives here is pure: values in, XML text out.  Whatever could break a stream is refused here,
+before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.core.serializers.xml_serializer import Serializer as XMLSerializer
+from django.db.models import Model
+from django.utils.functional import Promise
+
+from pubsub.exceptions import InvalidItem, InvalidNode, PayloadTooBig
+
+NS_ATOM = "http://www.w3.org/2005/Atom"
+NS_META = "urn:django-pubsub:1"
+NS_JSON = "urn:xmpp:json:0"
+
+#: The events that an item can tell of.
+CREATED, UPDATED, DELETED, PUBLISHED = "created", "updated", "deleted", "published"
+
+#: ejabberd's limit, which cannot be raised, in bytes.
+MAX_PAYLOAD = 250_000
+
+#: XEP-0060 sets no limit to names; with these the largest item still fits the 262,144 bytes that
+#: ejabberd's stock configuration allows for a stanza.  In bytes, as they are escaped.
+MAX_NODE, MAX_ID = 8192, 2048
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing published, complete and unchangeable.
+
+    :param node: the topic.
+    :param id: overwrites the item of that id; None lets the server choose a new one.
+    :param event: ``created``, ``updated``, ``deleted`` or ``published``.
+    :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.
+    :param at: when it happened, in UTC.
+    """
+
+    node: str
+    id: str | None
+    event: str
+    payload: str
+    at: datetime
+
+    @property
+    def is_retraction(self) -> bool:
+        """Whether it takes an item off the node instead of putting one there."""
+        return self.event == DELETED
+
+
+def make_item(node: str, value: Any, *, id: str | None = None, event: str = PUBLISHED) -> Item:
+    """Freeze a value as it is now.
+
+    :param node: any name that the server takes.
+    :param value: text, a dict or list (JSON, XEP-0335), an xml.etree Element, or a model instance.
+    :param id: the item's id; a saved instance's is its primary key.
+    :raises InvalidNode: for a name that is empty, too long, or no XML text.
+    :raises InvalidItem: for characters that XML 1.0 cannot carry, and values that JSON cannot.
+    :raises PayloadTooBig: above 250,000 bytes.
+    :raises TypeError: for a value of another type.
+    """
+    if isinstance(value, Model) and id is None and value.pk is not None:
+        id = primary_key(value)
+    at = datetime.now(timezone.utc)
+    entry = _entry(value, event, at)
+    size = len(entry.encode("utf-8", "surrogatepass"))
+    if size > MAX_PAYLOAD:
+        raise PayloadTooBig(
+            f"the payload for {_shortened(node)} has {size:,} bytes as XML, and the server takes "
+            f"{MAX_PAYLOAD:,}; publish a reference to it instead"
+        )
+    _refuse_what_xml_cannot_carry(entry, f"the payload for {_shortened(node)}")
+    return Item(valid_node(node), None if id is None else valid_id(id), event, entry, at)
+
+
+def make_retraction(node: str, item_id: str) -> Item:
+    """The item that takes another off its node.
+
+    :raises InvalidNode, InvalidItem: as :func:`make_item` does.
+    """
+    at = datetime.now(timezone.utc)
+    return Item(valid_node(node), valid_id(item_id), DELETED, "", at)
+
+
+def primary_key(instance: Model) -> str:
+    """The primary key as Django's serializers write it."""
+    key = instance._meta.pk
+    assert key is not None  # every concrete model has one
+    return str(key.value_to_string(instance))
+
+
+def valid_node(node: str) -> str:
+    """The name of a node, if it is one.
+
+    :raises TypeError, InvalidNode: if it is not, saying why.
+    """
+    if not isinstance(node, str):
+        raise TypeError(f"a node is named by a str, not {node!r}")
+    if not node:
+        raise InvalidNode("the name of a node must not be empty")
+    if (size := len(quoteattr(node).encode("utf-8", "surrogatepass")) - 2) > MAX_NODE:
+        raise InvalidNode(f"the name {_shortened(node)} has {size:,} bytes, more than {MAX_NODE:,}")
+    _refuse_what_xml_cannot_carry(node, "the name of a node", InvalidNode)
+    return node
+
+
+def valid_id(item_id: str) -> str:
+    """The id of an item, if it is one.
+
+    :raises TypeError, InvalidItem: if it is not, saying why.
+    """
+    if not isinstance(item_id, str):
+        raise TypeError(f"an item's id is a str, not {item_id!r}")
+    if not item_id:
+        raise InvalidItem("an item's id must not be empty; leave it out to get one from the server")
+    if (size := len(quoteattr(item_id).encode("utf-8", "surrogatepass")) - 2) > MAX_ID:
+        raise InvalidItem(f"the id {_shortened(item_id)} has {size:,} bytes, more than {MAX_ID:,}")
+    _refuse_what_xml_cannot_carry(item_id, "an item's id")
+    return item_id
+
+
+# Private
+
+
+def _entry(value: Any, event: str, at: datetime) -> str:
+    """The payload element; facts about it are attributes, so that its text is the text."""
+    meta = f'<meta xmlns="{NS_META}" event="{event}" at="{_timestamp(at)}"/>'
+    if isinstance(value, ET.Element) and value.tag == f"{{{NS_ATOM}}}entry":
+        return _with_first_child(value, meta)
+    return f'<entry xmlns="{NS_ATOM}">{meta}{_content(value)}</entry>'
+
+
+def _content(value: Any) -> str:
+    if isinstance(value, (str, Promise)):
+        return escape(str(value))
+    if isinstance(value, (dict, list)):
+        return f'<json xmlns="{NS_JSON}">{escape(_json(value))}</json>'
+    if isinstance(value, ET.Element):
+        return _element(value)
+    if isinstance(value, Model):
+        return _instance(value)
+    raise TypeError(
+        "publish() takes text, a dict, a list, an xml.etree Element or a model instance, "
+        f"not {_shortened(value)} of type {type(value).__name__}"
+    )
+
+
+def _json(value: Any) -> str:
+    try:
+        # NaN is no JSON, and JSON.parse() in the browser would stumble over it.
+        return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidItem(f"{_shortened(value)} is no JSON: {error}") from error
+
+
+def _element(element: ET.Element) -> str:
+    try:
+        text = ET.tostring(element, encoding="unicode")
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InvalidItem(f"the element {element.tag!r} cannot be written: {error}") from error
+    # An element of no namespace must not fall into the namespace of the <entry> around it.
+    if not str(element.tag).startswith("{"):
+        name = re.match(r"<[^\s/>]+", text)
+        if name is None:
+            raise InvalidItem(f"{element.tag!r} is not the name of an element")
+        text = f'{name[0]} xmlns=""{text[name.end() :]}'
+    return text[: text.rindex(">") + 1]  # the tail belongs to whatever came behind it
+
+
+def _with_first_child(entry: ET.Element, meta: str) -> str:
+    text = _element(entry)
+    end = re.match(r"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>", text)
+    assert end is not None  # ElementTree writes a start tag
+    if end[0].endswith("/>"):
+        return f"{end[0][:-2].rstrip()}>{meta}</{end[0][1:].split()[0]}>"
+    return f"{end[0]}{meta}{text[end.end() :]}"
+
+
+def _instance(instance: Model) -> str:
+    """Django's XML, without the declaration, and out of the namespace of the ``<entry>``."""
+    try:
+        text = XMLSerializer().serialize([instance], fields=_column_names(instance))
+    except ValueError as error:  # UnserializableContentError: control characters
+        raise InvalidItem(f"{instance!r} cannot be written as XML: {error}") from error
+    start = text.index("<django-objects")
+    return f'<django-objects xmlns=""{text[start + len("<django-objects") :]}'
+
+
+def _column_names(instance: Model) -> Sequence[str]:
+    """The fields that are columns: a many-to-many field would cost a query on every save."""
+    return [field.name for field in instance._meta.concrete_fields]
+
+
+def _timestamp(at: datetime) -> str:
+    """XEP-0082 date and time, in UTC."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _refuse_what_xml_cannot_carry(
+    text: str, what: str, error: type[InvalidItem] = InvalidItem
+) -> None:
+    found = _NOT_XML.search(text)
+    if found:
+        raise error(
+            f"{what} holds {found[0]!r} at position {found.start()}, which XML 1.0 cannot carry"
+        )
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,52 @@
+"""Nodes on the server: their configuration, their items, and who is on them (XEP-0060 §8).
+
+Every function returns a Future that fails with RequestRefused when the server says no, and
+raises BackendError at once when the configured backend has no server to ask.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from pubsub.backends import get_backend
+from pubsub.wire.stanzas import PublishedItem, Subscription
+
+
+def create(node: str, **configuration: Any) -> Future[None]:
+    """Create a node; one that exists stays as it is.
+
+    :param configuration: fields of XEP-0060 §16.4.4 without their prefix, such as
+        ``max_items=10``; they are laid over PUBSUB_NODE_DEFAULTS.
+    """
+    return get_backend().create_node(node, configuration)
+
+
+def configure(node: str, **configuration: Any) -> Future[None]:
+    """Change some fields of a node's configuration."""
+    return get_backend().configure_node(node, configuration)
+
+
+def delete(node: str) -> Future[None]:
+    """Delete a node with its items and subscriptions."""
+    return get_backend().delete_node(node)
+
+
+def configuration(node: str) -> Future[dict[str, str]]:
+    """The configuration of a node: field → value, as the server writes it."""
+    return get_backend().get_configuration(node)
+
+
+def items(node: str, max_items: int | None = None) -> Future[list[PublishedItem]]:
+    """The items of a node, or so many of the newest."""
+    return get_backend().get_items(node, max_items)
+
+
+def subscriptions(node: str) -> Future[list[Subscription]]:
+    """Who is subscribed to a node."""
+    return get_backend().get_subscriptions(node)
+
+
+def affiliations(node: str) -> Future[dict[str, str]]:
+    """JID → affiliation (XEP-0060 §4.1): owner, publisher, member, outcast …"""
+    return get_backend().get_affiliations(node)

@@ -1,0 +1,101 @@
+"""The registry: which models are published, and the receivers of Django's signals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Model
+from django.db.models.signals import post_delete, post_save
+
+from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
+from pubsub.items import CREATED, DELETED, UPDATED
+from pubsub.publications import Publication
+from pubsub.publishing import announce
+from pubsub.signals import publish_failed
+
+
+class PubSub:
+    """The registered models, each with its Publication."""
+
+    def __init__(self) -> None:
+        self._publications: dict[type[Model], Publication] = {}
+
+    def register(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
+        """Publish every save and delete of a model, from now on.
+
+        :param model_or_iterable: a model class, or several; when one of them cannot be
+            registered, none is.
+        :raises AlreadyRegistered: for a model that has been registered before.
+        :raises RegistrationError: for an abstract model, or what is no model.
+        """
+        models = [model for model in _models(model_or_iterable) if not model._meta.swapped]
+        for model in models:
+            if model in self._publications or models.count(model) > 1:
+                raise AlreadyRegistered(f"{model._meta.label} has been registered already")
+        for model in models:
+            self._publications[model] = Publication(model)
+            post_save.connect(self._saved, sender=model)
+            post_delete.connect(self._deleted, sender=model)
+
+    def unregister(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
+        """Publish a model, or several, no longer.
+
+        :raises NotRegistered: for a model that is not registered.
+        """
+        models = [model for model in _models(model_or_iterable) if not model._meta.swapped]
+        for model in models:
+            if model not in self._publications:
+                raise NotRegistered(f"{model._meta.label} is not registered")
+        for model in models:
+            post_save.disconnect(self._saved, sender=model)
+            post_delete.disconnect(self._deleted, sender=model)
+            del self._publications[model]
+
+    def is_registered(self, model: type[Model]) -> bool:
+        """Whether saves of this model are published."""
+        return model in self._publications
+
+    # Private
+
+    def _saved(
+        self,
+        sender: type[Model],
+        instance: Model,
+        created: bool,
+        raw: bool,
+        using: str,
+        **kwargs: Any,
+    ) -> None:
+        if not raw:  # fixtures are loaded before what they refer to is complete
+            self._announce(sender, instance, CREATED if created else UPDATED, using)
+
+    def _deleted(self, sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
+        self._announce(sender, instance, DELETED, using)
+
+    def _announce(self, model: type[Model], instance: Model, event: str, using: str) -> None:
+        """Publish; whatever goes wrong, the save goes on."""
+        try:
+            announce(self._publications[model].make_item(instance, event), using)
+        except Exception as error:  # noqa: BLE001 (a save never fails because of us)
+            about = f"{model._meta.label} {instance.pk} ({event})"
+            publish_failed.send_robust(model, item=None, error=error, about=about)
+
+
+def _models(model_or_iterable: Any) -> list[type[Model]]:
+    single = isinstance(model_or_iterable, (type, str)) or not isinstance(
+        model_or_iterable, Iterable
+    )
+    models = [model_or_iterable] if single else list(model_or_iterable)
+    for model in models:
+        if not (isinstance(model, type) and issubclass(model, Model)):
+            raise RegistrationError(f"register() takes model classes, not {model!r}")
+        if model._meta.abstract:
+            raise RegistrationError(
+                f"{model.__name__} is abstract: it has no rows to publish; register its subclasses"
+            )
+    return models
+
+
+#: The registry of the site, as ``admin.site`` is the admin's.
+pubsub = PubSub()

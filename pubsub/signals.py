@@ -1,0 +1,33 @@
+"""The signals that we send, and the log lines that they make.
+
+Both are sent from the thread that owns the stream, so a receiver must not take long and must
+not touch what belongs to the request; exceptions in it are logged and go no further.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.dispatch import Signal, receiver
+
+from pubsub.items import Item
+
+logger = logging.getLogger("pubsub")
+
+#: The server has acknowledged an item.  Arguments: ``item``, an Item, and ``item_id``, its id.
+item_published = Signal()
+
+#: An item was not published.  Arguments: ``item``, an Item, or None where none could be made;
+#: ``error``, the exception; ``about``, what was to be published, in words.
+publish_failed = Signal()
+
+
+@receiver(item_published)
+def _log_published(item: Item, item_id: str, **kwargs: Any) -> None:
+    logger.debug("Published %s on %s (%s)", item_id, item.node, item.event)
+
+
+@receiver(publish_failed)
+def _log_failed(about: str, error: BaseException, **kwargs: Any) -> None:
+    logger.error("Could not publish %s: %s", about, error, exc_info=error)

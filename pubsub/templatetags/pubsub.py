@@ -1,0 +1,47 @@
+"""``{% load pubsub %}{% pubsub_client %}``: the client and its configuration, on a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template.context import Context
+from django.templatetags.static import static
+from django.utils.html import format_html, json_script
+from django.utils.safestring import SafeString
+
+from pubsub.conf import conf
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def pubsub_client(context: Context) -> SafeString:
+    """The script that defines PubSubClient, and what it has to know, as JSON.
+
+    Nothing on the page runs inline, so ``script-src 'self'`` is enough for a content security
+    policy.  Where the page has a nonce (``csp_nonce`` in the context, or on the request as
+    django-csp puts it there) the script bears it.
+    """
+    return format_html(
+        '{}\n<script src="{}"{}></script>',
+        json_script(client_configuration(), "pubsub-config"),
+        static("pubsub/pubsub.client.js"),
+        _nonce_attribute(context),
+    )
+
+
+def client_configuration() -> dict[str, str]:
+    """What the client in a page has to know; nothing of it is secret."""
+    return {
+        "service": conf.pubsub_host,
+        "boshUrl": conf.bosh_url,
+        "websocketUrl": conf.websocket_url,
+        "guestDomain": conf.guest_domain,
+        "userDomain": conf.user_domain,
+    }
+
+
+def _nonce_attribute(context: Context) -> Any:
+    nonce = context.get("csp_nonce") or getattr(context.get("request"), "csp_nonce", None)
+    return format_html(' nonce="{}"', str(nonce)) if nonce else ""
