@@ -1,0 +1,195 @@
+import { Attention } from "./attention.js";
+import { pageConfig, resolveConfig, transportUrl } from "./config.js";
+import { Connection } from "./connection.js";
+import { credentials } from "./credentials.js";
+import { isolated, report } from "./report.js";
+import { parseEvent, parsePublished, publish } from "./stanzas.js";
+import { Feed } from "./subscription.js";
+
+/** @typedef {import("./subscription.js").Handlers} Handlers */
+/** @typedef {import("./stanzas.js").Item} Item */
+
+/**
+ * @typedef {object} ListenOptions
+ * @property {string | string[]} [node]  subscribed at once
+ * @property {(entry: any, client: PubSubClient) => void} [event_cb]  hears of each item of the
+ *   nodes that have no handlers of their own: its <entry>, wrapped where the page has jQuery
+ */
+
+/**
+ * @typedef {ListenOptions & import("./credentials.js").LoginOptions
+ *   & Partial<import("./config.js").Config>} Options
+ */
+
+const UPDATES = 1000;
+
+/**
+ * The page's end of publish-subscribe. It connects at once and by itself again when the
+ * connection is lost; every connection renews all subscriptions.
+ *
+ * Event "state": its `detail` is the new state.
+ */
+export class PubSubClient extends EventTarget {
+  #options;
+  #service;
+  #connection;
+  #attention;
+  /** @type {Map<string, Feed>} */
+  #feeds = new Map();
+  #watching = new AbortController();
+
+  /** @param {Options} [options]  nick; username and password; or jid, sid and rid */
+  constructor(options = {}) {
+    super();
+    if (options.event_cb && typeof options.event_cb !== "function") {
+      throw new TypeError(`event_cb must be a function, not ${String(options.event_cb)}`);
+    }
+    const config = resolveConfig(pageConfig(document), options);
+    const login = credentials(options, config);
+    const url = transportUrl(config, document.baseURI, { boshOnly: login.kind === "attached" });
+    this.#options = options;
+    this.#service = config.service;
+    this.#connection = new Connection(url, login, {
+      onOnline: () => this.#feeds.forEach((feed) => feed.renew()),
+      onMessage: (message) => this.#onMessage(message),
+      onState: (detail) => this.dispatchEvent(new CustomEvent("state", { detail })),
+    });
+    this.#attention = new Attention(window, this.#watching.signal);
+    /**
+     * The newest entries, as event_cb gets them; at most 1,000.
+     * @type {any[]}
+     */
+    this.updates = [];
+
+    [options.node ?? []].flat().forEach((node) => this.subscribe(node));
+    this.#watch();
+    this.#connection.open();
+  }
+
+  /** "connecting", "online", "offline" (it tries again) or "denied" (it does not). */
+  get state() {
+    return this.#connection.state;
+  }
+
+  /** How many items came while the window was not in focus; reset by the focus. */
+  get unread() {
+    return this.#attention.unread;
+  }
+
+  set unread(value) {
+    this.#attention.unread = value;
+  }
+
+  /** Whether the window is in focus. */
+  get focus() {
+    return this.#attention.focus;
+  }
+
+  set focus(value) {
+    this.#attention.focus = value;
+  }
+
+  /**
+   * Listens to a node, on every connection to come.
+   * @param {string} node
+   * @param {Handlers} [handlers]  without them the items go to event_cb
+   */
+  subscribe(node, handlers = BARE) {
+    checkNode(node);
+    let feed = this.#feeds.get(node);
+    if (!feed) {
+      feed = new Feed(node, this.#service, this.#connection);
+      this.#feeds.set(node, feed);
+    }
+    return feed.add(handlers);
+  }
+
+  /**
+   * Publishes items: text, Elements, or data for JSON.
+   *
+   * @template T
+   * @param {string} node
+   * @param {T | T[]} items  one, or an array of them
+   * @returns {Promise<string[]>} their ids; rejects with the server's refusal
+   */
+  async publish(node, items) {
+    checkNode(node);
+    const requests = [items].flat().map((item) => publish(node, item));
+    const send = (/** @type {any} */ request) => this.#connection.request(this.#service, request);
+    const answers = await Promise.all(requests.map(send));
+    return answers.map(parsePublished);
+  }
+
+  /** Leaves for good; nothing stays behind on the server. */
+  disconnect() {
+    this.#watching.abort();
+    this.#connection.close();
+  }
+
+  // Private
+
+  #watch() {
+    const { signal } = this.#watching;
+    const wake = () => this.#connection.wake();
+    window.addEventListener("pagehide", () => this.#connection.suspend(), { signal });
+    window.addEventListener("pageshow", (event) => event.persisted && wake(), { signal });
+    window.addEventListener("online", wake, { signal });
+    document.addEventListener(
+      "visibilitychange",
+      () => document.visibilityState === "visible" && wake(),
+      { signal },
+    );
+  }
+
+  /** @param {Element} message */
+  #onMessage(message) {
+    // Anybody may send us a message: only the service speaks for its nodes.
+    if (message.getAttribute("from") !== this.#service) {
+      return;
+    }
+    for (const notification of parseEvent(message, report)) {
+      const feed = this.#feeds.get(notification.node);
+      if (!feed?.wanted) {
+        continue;
+      }
+      if (notification.kind === "item") {
+        this.#attention.item(() => {
+          this.#remember(feed, notification.item);
+          feed.notify(notification);
+        });
+      } else {
+        feed.notify(notification);
+      }
+    }
+  }
+
+  /**
+   * The original's way: one callback for all nodes.
+   * @param {Feed} feed
+   * @param {Item} item
+   */
+  #remember(feed, { entry }) {
+    if (!entry) {
+      return;
+    }
+    const { jQuery } = /** @type {any} */ (window);
+    const wrapped = jQuery ? jQuery(entry) : entry;
+    this.updates.push(wrapped);
+    this.updates.splice(0, this.updates.length - UPDATES);
+    if (feed.hears(BARE)) {
+      isolated(this.#options.event_cb, wrapped, this);
+    }
+  }
+}
+
+// Private
+
+/** @type {Handlers} */
+const BARE = Object.freeze({});
+
+/** @param {unknown} node */
+function checkNode(node) {
+  if (typeof node !== "string" || !node) {
+    throw new TypeError(`A node's name must be a text that is not empty, not ${JSON.stringify(node)}`);
+  }
+}

@@ -1,0 +1,156 @@
+// Where the servers are: read from the page, overridden by the options of the constructor.
+
+const NAMES = /** @type {const} */ ([
+  "service",
+  "url",
+  "boshUrl",
+  "websocketUrl",
+  "guestDomain",
+  "userDomain",
+]);
+
+/**
+ * What the page says and the constructor may override; an empty value counts as missing.
+ *
+ * @typedef {object} Config
+ * @property {string} service  the address of the pubsub service, as "pubsub.example.org"
+ * @property {string} [url]  the one address to connect to, WebSocket or BOSH by its scheme
+ * @property {string} [boshUrl]
+ * @property {string} [websocketUrl]  preferred to boshUrl when both are there
+ * @property {string} [guestDomain]  where visitors without an account log in
+ * @property {string} [userDomain]  where the site's users log in
+ */
+
+/**
+ * The configuration that `{% pubsub_client %}` put on the page.
+ * @param {Document} document
+ * @returns {Partial<Config>} empty when there is none
+ */
+export function pageConfig(document) {
+  const text = document.getElementById("pubsub-config")?.textContent;
+  if (!text) {
+    return {};
+  }
+  let config;
+  try {
+    config = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`#pubsub-config of this page is not JSON: ${quote(text)}`, { cause: error });
+  }
+  if (typeof config !== "object" || config === null || Array.isArray(config)) {
+    throw new Error(`#pubsub-config of this page must be a JSON object, not ${quote(text)}`);
+  }
+  return config;
+}
+
+/**
+ * The page's configuration with the constructor's options on top, checked.
+ * @param {Partial<Config>} page
+ * @param {Partial<Config>} options
+ * @returns {Config}
+ */
+export function resolveConfig(page, options) {
+  /** @type {Record<string, string>} */
+  const config = {};
+  for (const name of NAMES) {
+    const value = options[name] || page[name];
+    if (value && typeof value !== "string") {
+      throw new TypeError(`${name} must be a string, not ${quote(value)}`);
+    }
+    if (value) {
+      config[name] = value;
+    }
+  }
+  return /** @type {Config} */ ({ ...config, service: required(config, "service") });
+}
+
+/**
+ * One value that this way to log in cannot do without.
+ * @param {Partial<Config>} config
+ * @param {typeof NAMES[number]} name
+ * @returns {string}
+ */
+export function required(config, name) {
+  const value = config[name];
+  if (!value) {
+    throw new Error(
+      `PubSubClient needs "${name}": put {% pubsub_client %} on the page, or pass the option ` +
+        `(configured: ${quote(config)})`,
+    );
+  }
+  return value;
+}
+
+/**
+ * The address to connect to, absolute; its scheme says whether it is WebSocket or BOSH.
+ *
+ * @param {Config} config
+ * @param {string} base  the page's address
+ * @param {{boshOnly?: boolean}} [how]  a BOSH session cannot be continued over WebSocket
+ * @returns {URL}
+ */
+export function transportUrl(config, base, { boshOnly = false } = {}) {
+  if (config.url) {
+    const url = absolute("url", config.url, base);
+    if (boshOnly && isWebSocket(url)) {
+      throw new Error(`Attaching to a session needs a BOSH address, not ${quote(config.url)}`);
+    }
+    return url;
+  }
+  if (config.websocketUrl && !boshOnly) {
+    const url = absolute("websocketUrl", config.websocketUrl, base);
+    url.protocol = url.protocol.replace(/^http/, "ws");
+    return url;
+  }
+  if (!config.boshUrl && !boshOnly) {
+    throw new Error(`PubSubClient needs "websocketUrl" or "boshUrl" (configured: ${quote(config)})`);
+  }
+  const url = absolute("boshUrl", required(config, "boshUrl"), base);
+  if (isWebSocket(url)) {
+    throw new Error(`boshUrl must be an http(s) address, not ${quote(config.boshUrl)}`);
+  }
+  return url;
+}
+
+/** @param {URL} url */
+export function isWebSocket(url) {
+  return url.protocol === "ws:" || url.protocol === "wss:";
+}
+
+/**
+ * Whether a secret may travel there: over TLS, or without leaving the machine.
+ * @param {URL} url
+ */
+export function isConfidential(url) {
+  return (
+    url.protocol === "https:" ||
+    url.protocol === "wss:" ||
+    /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+  );
+}
+
+// Private
+
+/**
+ * @param {string} name
+ * @param {string} value
+ * @param {string} base
+ */
+function absolute(name, value, base) {
+  let url;
+  try {
+    url = new URL(value, base);
+  } catch (error) {
+    throw new Error(`${name} is not an address: ${quote(value)}`, { cause: error });
+  }
+  if (!/^(https?|wss?):$/.test(url.protocol)) {
+    throw new Error(`${name} must be an http(s) or ws(s) address, not ${quote(value)}`);
+  }
+  return url;
+}
+
+/** @param {unknown} value */
+function quote(value) {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+}

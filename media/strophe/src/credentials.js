@@ -1,0 +1,116 @@
+// Who logs in, and under which address the server keeps his subscriptions.
+
+import { required } from "./config.js";
+
+/** @typedef {import("./config.js").Config} Config */
+
+/**
+ * @typedef {object} LoginOptions
+ * @property {string} [nick]  a guest's name, for whoever reads the server's logs
+ * @property {string} [username]  an account's name, without its domain
+ * @property {string} [password]
+ * @property {string} [jid]  with sid and rid: a BOSH session that the server has opened
+ * @property {string} [sid]
+ * @property {string | number} [rid]  the next request id of that session
+ */
+
+/**
+ * One way to log in. `login()` is asked anew for every attempt.
+ *
+ * @typedef {object} Credentials
+ * @property {"guest" | "account" | "attached"} kind
+ * @property {boolean} byBareJid  subscribe as user@domain and send presence (accounts), or as
+ *   user@domain/resource (guests). A subscription by full JID outlives an account's session; a
+ *   guest's goes with him.
+ * @property {() => Login} login
+ */
+
+/**
+ * What one attempt needs: a password, or the ids of a session to continue.
+ * @typedef {{jid: string, password: string} | {jid: string, sid: string, rid: number}} Login
+ */
+
+/**
+ * The way to log in that the options ask for, in the order of the original client.
+ * @param {LoginOptions} options
+ * @param {Config} config
+ * @returns {Credentials}
+ */
+export function credentials(options, config) {
+  if (options.jid) {
+    return attached(options, config);
+  }
+  return options.username ? account(options, config) : guest(options, config);
+}
+
+/**
+ * The address of a guest who was never seen before. A new one for each connection: the server
+ * refuses a name whose old session it has not missed yet, and forgets a name's subscriptions
+ * when its session ends.
+ *
+ * @param {string} nick
+ * @param {string} domain
+ * @param {string} [unique]
+ */
+export function guestJid(nick, domain, unique = randomHex(8)) {
+  // What the address format forbids or could normalise in two ways stays out, before escaping.
+  const name = nick
+    .normalize("NFKC")
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\p{P} ]/gu, "")
+    .trim();
+  const short = [...name].slice(0, 24).join("").trim() || "guest";
+  return `${escapeNode(short)}-${unique}@${domain}`;
+}
+
+/**
+ * XEP-0106: a name as the local part of an address.
+ * @param {string} name
+ */
+export function escapeNode(name) {
+  return name
+    .replace(/\\(?=20|22|26|27|2f|3a|3c|3e|40|5c)/g, "\\5c")
+    .replace(/[ "&'/:<>@]/g, (char) => `\\${char.charCodeAt(0).toString(16)}`);
+}
+
+// Private
+
+/** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
+function guest({ nick = "" }, config) {
+  const domain = required(config, "guestDomain");
+  return {
+    kind: "guest",
+    byBareJid: false,
+    login: () => ({ jid: guestJid(String(nick), domain), password: randomHex(16) }),
+  };
+}
+
+/** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
+function account({ username = "", password }, config) {
+  const domain = required(config, "userDomain");
+  if (typeof password !== "string" || !password) {
+    throw new Error(`PubSubClient needs a password for the username "${username}"`);
+  }
+  const jid = `${escapeNode(username)}@${domain}`;
+  return { kind: "account", byBareJid: true, login: () => ({ jid, password }) };
+}
+
+/** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
+function attached({ jid = "", sid, rid }, config) {
+  const number = Number(rid);
+  if (!sid || !Number.isSafeInteger(number) || number <= 0) {
+    throw new Error(`To attach as "${jid}", pass sid and rid (got sid "${sid}", rid "${rid}")`);
+  }
+  const domain = jid.replace(/\/.*$/s, "").replace(/^.*@/s, "");
+  return {
+    kind: "attached",
+    byBareJid: domain === config.userDomain,
+    login: () => ({ jid, sid, rid: number }),
+  };
+}
+
+/** @param {number} bytes */
+function randomHex(bytes) {
+  const values = crypto.getRandomValues(new Uint8Array(bytes));
+  return Array.from(values, (value) => value.toString(16).padStart(2, "0")).join("");
+}

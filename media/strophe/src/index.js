@@ -1,0 +1,4 @@
+// The ES module.
+
+export { PubSubClient } from "./client.js";
+export { PubSubError } from "./errors.js";

@@ -1,0 +1,333 @@
+import { Strophe } from "strophe.js";
+
+import { isWebSocket } from "./config.js";
+import { PubSubError } from "./errors.js";
+import { isolated } from "./report.js";
+import { iq, parseError, ping } from "./stanzas.js";
+import { child, xml } from "./xml.js";
+
+/** @typedef {import("./credentials.js").Login} Login */
+/** @typedef {import("./stanzas.js").Request} Request */
+
+/**
+ * How a session ended by itself. `denied`: the same login would be refused again.
+ * @typedef {{denied: boolean, error: PubSubError}} End
+ */
+
+/**
+ * @typedef {object} Hooks
+ * @property {boolean} guest  guests log in by SASL PLAIN, with a password of no worth
+ * @property {() => void} onOnline
+ * @property {(end: End) => void} onEnd  called once, and not at all after close() or leave()
+ * @property {(message: Element) => void} onMessage
+ */
+
+const CONNECT_LIMIT = 10_000;
+const ANSWER_LIMIT = 15_000;
+const BOSH_FAILURES = 2;
+const HTTP_ERRORS = [0, 400, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504];
+const NO_MECHANISM = Strophe.ErrorCondition.NO_AUTH_MECH;
+const GUEST_MECHANISMS = [Strophe.SASLPlain];
+const ACCOUNT_MECHANISMS = [
+  Strophe.SASLSHA512,
+  Strophe.SASLSHA384,
+  Strophe.SASLSHA256,
+  Strophe.SASLSHA1,
+  Strophe.SASLPlain,
+];
+
+/**
+ * One Strophe connection, from its first attempt to its end; never used twice.
+ *
+ * Strophe drops a handler that throws or does not return true, calls back for connections long
+ * given up, and can hang half-open: none of that leaves this file.
+ */
+export class Session {
+  #url;
+  #login;
+  #hooks;
+  #strophe;
+  #open = true;
+  #online = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #limit;
+  #failures = 0;
+  /** What the last BOSH request bore, for the goodbye of a page that is left. */
+  #sid = "";
+  #rid = 0;
+  #requests = 0;
+  /** @type {Map<string, {to: string, settle: (answer: Element | PubSubError) => void}>} */
+  #pending = new Map();
+
+  #heard = performance.now();
+
+  /**
+   * @param {URL} url  WebSocket or BOSH by its scheme
+   * @param {Login} login
+   * @param {Hooks} hooks
+   */
+  constructor(url, login, hooks) {
+    this.#url = url;
+    this.#login = login;
+    this.#hooks = hooks;
+    Strophe.setLogLevel(Strophe.LogLevel.FATAL);
+    this.#strophe = new SaslConnection(url.href, {
+      mechanisms: hooks.guest ? GUEST_MECHANISMS : ACCOUNT_MECHANISMS,
+    });
+    this.#listen(this.#strophe);
+  }
+
+  /** Connects, or continues a session; then the hooks tell what happens. */
+  start() {
+    const login = this.#login;
+    this.#limit = setTimeout(() => this.#fail("timeout", "no connection in time"), CONNECT_LIMIT);
+    /** @type {(status: number, condition?: string | null, element?: Element) => void} */
+    const onStatus = (...args) => this.#onStatus(...args);
+    if ("sid" in login) {
+      this.#sid = login.sid;
+      this.#rid = login.rid - 1;
+      this.#strophe.attach(login.jid, login.sid, login.rid, onStatus);
+    } else {
+      this.#strophe.connect(login.jid, login.password, onStatus);
+    }
+  }
+
+  /** The full JID that the server gave us, once online. */
+  get jid() {
+    return this.#strophe.jid;
+  }
+
+  /**
+   * @param {string} to
+   * @param {Request} request
+   * @returns {Promise<Element>} the result; rejects with a PubSubError
+   */
+  request(to, request) {
+    if (!this.#online) {
+      return Promise.reject(new PubSubError("Not connected", { condition: "disconnected" }));
+    }
+    const id = this.#strophe.getUniqueId(String(++this.#requests));
+    return new Promise((resolve, reject) => {
+      this.send(iq(to, id, request));
+      const timer = setTimeout(() => {
+        const details = { condition: "timeout", type: "wait" };
+        entry.settle(new PubSubError(`${to} did not answer in time`, details));
+      }, ANSWER_LIMIT);
+      const entry = {
+        to,
+        settle: (/** @type {Element | PubSubError} */ answer) => {
+          clearTimeout(timer);
+          this.#pending.delete(id);
+          answer instanceof PubSubError ? reject(answer) : resolve(answer);
+        },
+      };
+      this.#pending.set(id, entry);
+    });
+  }
+
+  /** @param {string} text  a stanza */
+  send(text) {
+    this.#strophe.send(parse(text));
+    this.#strophe.flush();
+  }
+
+  /** Finds out whether the server still hears us, if it was silent for so many milliseconds. */
+  async probe(silence = 0) {
+    if (!this.#online || performance.now() - this.#heard < silence) {
+      return;
+    }
+    try {
+      await this.request(Strophe.getDomainFromJid(this.jid) ?? "", ping());
+    } catch (error) {
+      // Any answer is a sign of life, a refusal too.
+      if (error instanceof PubSubError && error.condition === "timeout") {
+        this.#fail("timeout", "the server is silent");
+      }
+    }
+  }
+
+  /** Says goodbye. */
+  close() {
+    if (this.#end()) {
+      this.#strophe.flush();
+      this.#strophe.disconnect();
+      if (isWebSocket(this.#url)) {
+        this.#stop();
+      }
+    }
+  }
+
+  /** Says goodbye from a page that is being left, where only what is sent at once arrives. */
+  leave() {
+    if (!isWebSocket(this.#url) && this.#online && this.#end()) {
+      this.#terminate();
+      this.#stop();
+    }
+    this.close();
+  }
+
+  // Private
+
+  /** @param {SaslConnection} strophe */
+  #listen(strophe) {
+    for (const status of HTTP_ERRORS) {
+      strophe.addProtocolErrorHandler("HTTP", status, () => this.#onHttpError(status));
+    }
+    strophe.xmlInput = () => this.#onInput();
+    strophe.xmlOutput = (body) => {
+      this.#sid = body.getAttribute("sid") ?? this.#sid;
+      this.#rid = Number(body.getAttribute("rid") ?? this.#rid);
+    };
+    strophe.addHandler((stanza) => this.#onMessage(stanza), null, "message", null);
+    strophe.addHandler((stanza) => this.#onAnswer(stanza), null, "iq", ["result", "error"]);
+  }
+
+  /**
+   * @param {number} status
+   * @param {string | null} [condition]
+   * @param {Element} [element]
+   */
+  #onStatus(status, condition, element) {
+    if (!this.#open) {
+      return;
+    }
+    switch (status) {
+      case Strophe.Status.CONNECTED:
+      case Strophe.Status.ATTACHED:
+        clearTimeout(this.#limit);
+        this.#online = true;
+        isolated(this.#hooks.onOnline);
+        break;
+      case Strophe.Status.AUTHFAIL:
+        this.#refused(element);
+        break;
+      case Strophe.Status.CONNFAIL:
+        this.#fail(condition || "connection-failed", "no connection", condition === NO_MECHANISM);
+        break;
+      case Strophe.Status.ERROR:
+      case Strophe.Status.CONNTIMEOUT:
+      case Strophe.Status.DISCONNECTED:
+        this.#fail(condition || "disconnected", "the connection is lost");
+        break;
+    }
+  }
+
+  /** @param {Element} [element]  SASL's <failure>, or the error of a later step */
+  #refused(element) {
+    const sasl = !element || element.localName === "failure";
+    const condition = (sasl && element && child(element)?.localName) || "not-authorized";
+    const temporary = condition === "temporary-auth-failure" || condition === "aborted";
+    this.#fail(condition, "the login is refused", sasl && !temporary);
+  }
+
+  /** @param {number} status */
+  #onHttpError(status) {
+    // Strophe goes on for minutes. A login is better tried anew; a session that stands may be
+    // saved by repeating a request, but not after the server has forgotten it (4xx).
+    const hopeless = !this.#online || (status >= 400 && status < 500);
+    if (hopeless || ++this.#failures > BOSH_FAILURES) {
+      this.#fail("connection-failed", status ? `HTTP status ${status}` : "no answer");
+    }
+  }
+
+  #onInput() {
+    this.#heard = performance.now();
+    this.#failures = 0;
+    if (this.#online) {
+      // Strophe asks anew after 100 ms, which browsers stretch to a minute in hidden tabs: the
+      // BOSH session would be dead by then.
+      queueMicrotask(() => this.#open && this.#strophe.flush());
+    }
+  }
+
+  /** @param {Element} stanza */
+  #onMessage(stanza) {
+    if (this.#open) {
+      isolated(this.#hooks.onMessage, stanza);
+    }
+    return true;
+  }
+
+  /** @param {Element} stanza */
+  #onAnswer(stanza) {
+    const entry = this.#pending.get(stanza.getAttribute("id") ?? "");
+    // Only the one who was asked may answer.
+    if (entry && stanza.getAttribute("from") === entry.to) {
+      entry.settle(stanza.getAttribute("type") === "error" ? parseError(stanza) : stanza);
+    }
+    return true;
+  }
+
+  /**
+   * @param {string} condition
+   * @param {string} what
+   * @param {boolean} [denied]
+   */
+  #fail(condition, what, denied = false) {
+    if (!this.#end()) {
+      return;
+    }
+    const details = condition === what ? "" : ` (${condition})`;
+    const error = new PubSubError(`${this.#url.href}: ${what}${details}`, { condition });
+    // Strophe is in the middle of its own clearing up.
+    queueMicrotask(() => this.#strophe.disconnect());
+    isolated(this.#hooks.onEnd, { denied, error });
+  }
+
+  /** Ends the session for everybody who waits. False when it had ended already. */
+  #end() {
+    if (!this.#open) {
+      return false;
+    }
+    this.#open = false;
+    this.#online = false;
+    clearTimeout(this.#limit);
+    for (const entry of [...this.#pending.values()]) {
+      entry.settle(new PubSubError("The connection is closed", { condition: "disconnected" }));
+    }
+    return true;
+  }
+
+  /** Stops Strophe at once: believing that it was never connected, it says nothing more. */
+  #stop() {
+    this.#strophe.connected = false;
+    this.#strophe.disconnect();
+  }
+
+  /** Ends a BOSH session by a request that outlives the page. */
+  #terminate() {
+    const xmlns = "http://jabber.org/protocol/httpbind";
+    const rid = String(this.#rid + 1);
+    const body = xml("body", { xmlns, sid: this.#sid, rid, type: "terminate" });
+    // As plain text to anybody: no preflight, which a page that goes away could not wait for.
+    const options = /** @type {const} */ ({ method: "POST", mode: "no-cors", keepalive: true });
+    fetch(this.#url, { ...options, body }).catch(() => {});
+  }
+}
+
+// Private
+
+/** Strophe without its fallback to authentication from before SASL. */
+class SaslConnection extends Strophe.Connection {
+  /**
+   * @override
+   * @param {InstanceType<typeof Strophe.SASLMechanism>[]} offered
+   */
+  authenticate(offered) {
+    const usable = offered.filter((mechanism) => mechanism.test(this));
+    if (usable.length) {
+      super.authenticate(usable);
+    } else {
+      this.connect_callback?.(Strophe.Status.CONNFAIL, NO_MECHANISM);
+    }
+  }
+}
+
+/** @param {string} text */
+function parse(text) {
+  const element = new DOMParser().parseFromString(text, "text/xml").documentElement;
+  if (element.getElementsByTagName("parsererror").length || element.localName === "parsererror") {
+    throw new TypeError(`Not XML: ${text.slice(0, 200)}`);
+  }
+  return element;
+}

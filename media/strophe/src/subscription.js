@@ -1,0 +1,195 @@
+import { backoff } from "./backoff.js";
+import { PubSubError } from "./errors.js";
+import { isolated, report } from "./report.js";
+import { subscribe, unsubscribe } from "./stanzas.js";
+
+/** @typedef {import("./stanzas.js").Item} Item */
+
+/**
+ * What a page wants to hear of a node. Each is called by itself: an exception in one disturbs
+ * no other.
+ *
+ * @typedef {object} Handlers
+ * @property {(item: Item) => void} [onItem]  published or overwritten
+ * @property {(id: string) => void} [onRetract]  taken back
+ * @property {(items: Item[]) => void} [onSync]  the node's whole state, after it was fetched
+ *   (kept for the catch-up that is to come: nothing fetches yet)
+ * @property {(error: PubSubError) => void} [onError]  the server refused; else it is reported
+ */
+
+/** One listener of a node, as the page holds it. */
+export class Subscription {
+  #feed;
+
+  /**
+   * @param {Feed} feed
+   * @param {Handlers} handlers
+   */
+  constructor(feed, handlers) {
+    this.#feed = feed;
+    /** @readonly */
+    this.node = feed.node;
+    /** @readonly */
+    this.handlers = handlers;
+  }
+
+  /**
+   * Listens no more.
+   * @returns {Promise<void>} settled when the server has been told, if it had to be
+   */
+  unsubscribe() {
+    return this.#feed.remove(this);
+  }
+}
+
+/**
+ * One node on the server: the one subscription there that all of the page's listeners share.
+ *
+ * A refusal that may pass (the node is not there yet, the server is busy) is tried again.
+ */
+export class Feed {
+  #connection;
+  #service;
+  /** @type {Set<Subscription>} */
+  #listeners = new Set();
+  #subscribed = "";
+  #round = 0;
+  #attempt = 0;
+  #refused = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+
+  /**
+   * @param {string} node
+   * @param {string} service
+   * @param {import("./connection.js").Connection} connection
+   */
+  constructor(node, service, connection) {
+    this.node = node;
+    this.#service = service;
+    this.#connection = connection;
+  }
+
+  /** Whether anybody listens. */
+  get wanted() {
+    return this.#listeners.size > 0;
+  }
+
+  /**
+   * Whether these very handlers are among the listeners'.
+   * @param {Handlers} handlers
+   */
+  hears(handlers) {
+    return [...this.#listeners].some((listener) => listener.handlers === handlers);
+  }
+
+  /** @param {Handlers} handlers */
+  add(handlers) {
+    const subscription = new Subscription(this, handlers);
+    this.#listeners.add(subscription);
+    if (this.#listeners.size === 1) {
+      this.renew();
+    }
+    return subscription;
+  }
+
+  /** @param {Subscription} subscription */
+  async remove(subscription) {
+    if (this.#listeners.delete(subscription) && !this.wanted) {
+      await this.#leave();
+    }
+  }
+
+  /** Subscribes on the server; for each connection anew. */
+  renew() {
+    this.#attempt = 0;
+    this.#refused = "";
+    this.#subscribe();
+  }
+
+  /** @param {import("./stanzas.js").Notification} notification */
+  notify(notification) {
+    switch (notification.kind) {
+      case "item":
+        this.#each((handlers) => isolated(handlers.onItem, notification.item));
+        break;
+      case "retract":
+        this.#each((handlers) => isolated(handlers.onRetract, notification.id));
+        break;
+      case "delete":
+        // It may be made again, without our subscription.
+        this.renew();
+        break;
+    }
+  }
+
+  // Private
+
+  async #subscribe() {
+    clearTimeout(this.#retry);
+    const round = ++this.#round;
+    const jid = this.#connection.subscriber;
+    if (!this.wanted || this.#connection.state !== "online") {
+      return;
+    }
+    try {
+      this.#subscribed = jid;
+      await this.#connection.request(this.#service, subscribe(this.node, jid));
+      this.#refused = "";
+      this.#attempt = 0;
+    } catch (error) {
+      if (round === this.#round) {
+        this.#onRefusal(error);
+      }
+    }
+  }
+
+  async #leave() {
+    clearTimeout(this.#retry);
+    this.#round++;
+    const jid = this.#subscribed;
+    this.#subscribed = "";
+    // An account's subscription serves the tabs and devices of the user, not this page alone.
+    const ours = jid && jid === this.#connection.subscriber && this.#connection.ownsSubscriptions;
+    if (ours) {
+      await this.#connection.request(this.#service, unsubscribe(this.node, jid)).catch(ifStillThere);
+    }
+  }
+
+  /** @param {unknown} error */
+  #onRefusal(error) {
+    if (!(error instanceof PubSubError)) {
+      report(error);
+      return;
+    }
+    if (error.condition === "disconnected") {
+      return; // the next connection renews
+    }
+    if (error.condition !== this.#refused) {
+      this.#refused = error.condition;
+      this.#each(({ onError }) => (onError ? isolated(onError, error) : report(error)));
+    }
+    if (error.type === "wait" || error.condition === "item-not-found") {
+      this.#retry = setTimeout(() => this.#subscribe(), backoff(this.#attempt++));
+    }
+  }
+
+  /** @param {(handlers: Handlers) => void} call */
+  #each(call) {
+    for (const { handlers } of [...this.#listeners]) {
+      call(handlers);
+    }
+  }
+}
+
+/** @param {unknown} error */
+function ifStillThere(error) {
+  const gone =
+    error instanceof PubSubError &&
+    (error.pubsubCondition === "not-subscribed" ||
+      error.condition === "item-not-found" ||
+      error.condition === "disconnected");
+  if (!gone) {
+    report(error);
+  }
+}

@@ -1,0 +1,59 @@
+// XML as text and as elements. Pure; knows nothing of XMPP.
+
+/**
+ * An element as text, everything in it escaped. Children are text already: made by this
+ * function, by `escapeXml` or by a serializer.
+ *
+ * @param {string} name
+ * @param {Record<string, string | undefined>} attributes  undefined ones are left out
+ * @param {...string} children
+ */
+export function xml(name, attributes, ...children) {
+  const attrs = Object.entries(attributes)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => ` ${key}="${escapeXml(String(value))}"`)
+    .join("");
+  return children.length ? `<${name}${attrs}>${children.join("")}</${name}>` : `<${name}${attrs}/>`;
+}
+
+/**
+ * Text as it stands in XML.
+ * @param {string} text
+ * @throws {RangeError} when XML 1.0 cannot carry a character: it would end the stream
+ */
+export function escapeXml(text) {
+  // eslint-disable-next-line no-control-regex
+  const bad = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/u.exec(text);
+  if (bad) {
+    const code = bad[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
+    throw new RangeError(`XML cannot carry the character U+${code} at position ${bad.index}`);
+  }
+  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+}
+
+/**
+ * The child elements, in order; of one name and namespace if these are given.
+ * @param {Element} element
+ * @param {string} [name]
+ * @param {string} [namespace]
+ * @returns {Element[]}
+ */
+export function children(element, name, namespace) {
+  return /** @type {Element[]} */ (Array.from(element.childNodes)).filter(
+    (node) =>
+      node.nodeType === 1 &&
+      (name === undefined || node.localName === name) &&
+      (namespace === undefined || node.namespaceURI === namespace),
+  );
+}
+
+/**
+ * The first of `children()`.
+ * @param {Element} element
+ * @param {string} [name]
+ * @param {string} [namespace]
+ * @returns {Element | undefined}
+ */
+export function child(element, name, namespace) {
+  return children(element, name, namespace)[0];
+}
