@@ -28,16 +28,19 @@ def deploy_file(name: str) -> Path:
     raise StackError(f"deploy/{name} is missing beside {PACKAGE}: install django-pubsub again.")
 
 
-def find_program(name: str, package: str) -> str:
-    """Return the path of a program, or raise StackError naming its Debian package."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), *SBIN))
-    found = shutil.which(name, path=path)
-    if found is None:
+def find_programs(packages: Mapping[str, str]) -> dict[str, str]:
+    """Return the paths of programs, given each one's Debian package.
+
+    Raises StackError that names all that are missing and how to install them.
+    """
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *SBIN)))
+    found = {name: shutil.which(name, path=path) for name in packages}
+    if missing := [name for name, where in found.items() if where is None]:
+        needed = " ".join(packages[name] for name in missing)
         raise StackError(
-            f"The program {name!r} was not found. Install Debian's package {package}: "
-            f"apt-get install {package}"
+            f"Not found: {', '.join(missing)}. Install Debian's packages: apt-get install {needed}"
         )
-    return found
+    return {name: where for name, where in found.items() if where is not None}
 
 
 @contextmanager
@@ -76,13 +79,12 @@ def password(path: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def certificate(folder: Path, hosts: list[str]) -> tuple[Path, Path]:
+def certificate(folder: Path, hosts: list[str], openssl: str) -> tuple[Path, Path]:
     """Return a certificate for the hosts: (key and certificate, the certificate alone).
 
     It is its own authority: whoever trusts the second file verifies a server that has the first.
     """
     server, authority = folder / "server.pem", folder / "ca.pem"
-    openssl = find_program("openssl", "openssl")
     if server.exists() and authority.exists():
         # 86,400 seconds: a certificate that ends within the day is made anew.
         check = [openssl, "x509", "-noout", "-checkend", "86400", "-in", str(authority)]

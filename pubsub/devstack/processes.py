@@ -117,6 +117,13 @@ class Child(Executor):
         # contains that number, other stacks' children included; ours need no mark to be found.
         return {name: value for name, value in super().envvars.items() if name != ENV_UUID}
 
+    @property
+    def _popen_kwargs(self) -> dict[str, Any]:
+        # A preexec_fn in a process with threads can deadlock, and Python 3.12 warns of it.
+        kwargs = {**super()._popen_kwargs, "start_new_session": True}
+        kwargs.pop("preexec_fn", None)
+        return kwargs
+
     def pre_start_check(self) -> bool:
         self._before_start()
         return False

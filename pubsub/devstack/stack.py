@@ -16,6 +16,8 @@ from .processes import Child, OnLine, erlang_libraries, listening, stop_all, tie
 
 __all__ = ["Stack", "tied"]
 
+PROGRAMS = {"erl": "ejabberd", "openssl": "openssl"}  # and Debian's packages
+NGINX = {"nginx": "nginx-light"}
 PUBLISHER = "django@localhost"
 GUEST_DOMAIN = "guests.localhost"
 USER_DOMAIN = "users.localhost"
@@ -153,12 +155,13 @@ class Stack:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._resources.enter_context(files.locked(self.folder))
         atexit.register(self.stop)
+        programs = files.find_programs(PROGRAMS | (NGINX if self.with_nginx else {}))
         self.ports = self.wanted_ports.resolved()
         password = files.password(self.folder / "password")
         hosts = ["localhost", GUEST_DOMAIN, USER_DOMAIN, PUBSUB_HOST]
-        server_pem, ca_pem = files.certificate(self.folder, hosts)
-        self._ejabberd = self._prepare_ejabberd(password, server_pem)
-        self._nginx = self._prepare_nginx() if self.with_nginx else None
+        server_pem, ca_pem = files.certificate(self.folder, hosts, programs["openssl"])
+        self._ejabberd = self._prepare_ejabberd(programs["erl"], password, server_pem)
+        self._nginx = self._prepare_nginx(programs["nginx"]) if self.with_nginx else None
         http = f"{LOOPBACK}:{self.ports.http}"
         self.settings = {
             "XMPP_JID": PUBLISHER,
@@ -175,8 +178,7 @@ class Stack:
             "PUBSUB_USER_DOMAIN": USER_DOMAIN,
         }
 
-    def _prepare_ejabberd(self, password: str, server_pem: Path) -> Child:
-        erl = files.find_program("erl", "ejabberd")
+    def _prepare_ejabberd(self, erl: str, password: str, server_pem: Path) -> Child:
         libraries = erlang_libraries()
         macros = {
             "C2S_IP": LOOPBACK,
@@ -209,8 +211,7 @@ class Stack:
             on_line=self._on_line,
         )
 
-    def _prepare_nginx(self) -> Child:
-        nginx = files.find_program("nginx", "nginx-light")
+    def _prepare_nginx(self, nginx: str) -> Child:
         if len(os.fsencode(self.fastcgi_socket)) > SOCKET_PATH_BYTES:
             raise StackError(
                 f"The path of the unix socket {self.fastcgi_socket} is longer than "

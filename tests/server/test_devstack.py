@@ -1,0 +1,259 @@
+"""The stack of the demo and the tests: started, stopped, restarted, and what goes wrong."""
+
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pubsub.devstack import Ports, Stack, StackError
+from pubsub.devstack import files as stack_files
+
+PATIENCE = 60.0  # seconds for what takes a few
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return result
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the command lines of processes that name the folder or work in it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            where = (process / "cwd").readlink()
+        except OSError:
+            continue  # it has just ended, or is somebody else's
+        if int(process.name) != os.getpid() and (str(folder) in words or where == folder):
+            found.append(f"{process.name} {words}")
+    return found
+
+
+def fetch(url: str, **headers: str) -> tuple[int, str, Any]:
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        return response.status, response.read().decode(), response.headers
+
+
+def starttls(settings: dict[str, Any]) -> str:
+    """Go through verified STARTTLS as Django does, and return the TLS version."""
+    address = (settings["XMPP_HOST"], settings["XMPP_PORT"])
+    context = ssl.create_default_context(cafile=settings["XMPP_CA_FILE"])
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13's default
+    with socket.create_connection(address, timeout=PATIENCE) as stream:
+        stream.sendall(
+            b"<stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
+            b"xmlns:stream='http://etherx.jabber.org/streams'>"
+        )
+        received = b""
+        while b"</stream:features>" not in received:
+            received += stream.recv(4096)
+        stream.sendall(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+        assert b"<proceed" in stream.recv(4096)
+        with context.wrap_socket(stream, server_hostname="localhost") as secure:
+            return secure.version() or ""
+
+
+def test_ejabberd_answers_streams_bosh_and_websocket(stack: Stack) -> None:
+    assert starttls(stack.settings) == "TLSv1.3"
+    _, _, headers = fetch(stack.settings["PUBSUB_BOSH_URL"], Origin="http://127.0.0.1:8000")
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert stack.settings["PUBSUB_WEBSOCKET_URL"].startswith("ws://127.0.0.1:")
+    with socket.create_connection(("127.0.0.1", stack.ports.http), timeout=PATIENCE) as page:
+        page.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Origin: http://127.0.0.1:8000\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
+        )
+        assert page.recv(4096).startswith(b"HTTP/1.1 101")
+
+
+def test_secrets_are_its_owners_alone(stack: Stack) -> None:
+    for name in ("password", "accounts", "server.pem", "ejabberd.yml"):
+        assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o600, name
+    ejabberd = stack.ejabberd.process
+    assert ejabberd is not None
+    secret = stack.settings["XMPP_PASSWORD"].encode()
+    assert len(secret) >= 32
+    for name in ("cmdline", "environ"):
+        assert secret not in Path(f"/proc/{ejabberd.pid}/{name}").read_bytes()
+
+
+def test_nginx_serves_every_part(private_stack: Any, tmp_path: Path) -> None:
+    static = tmp_path / "collected"
+    static.mkdir()
+    (static / "a.mjs").write_text("export {}")
+    (static / "a.0123456789ab.js").write_text("1")
+    lines: list[tuple[str, str]] = []
+    stack = private_stack(nginx=True, static_root=static, on_line=lambda *line: lines.append(line))
+    site = f"http://127.0.0.1:{stack.ports.nginx}"
+    status, body, headers = fetch(f"{site}/static/a.mjs")
+    assert (status, body, headers["Content-Type"]) == (
+        200,
+        "export {}",
+        "text/javascript",
+    )
+    assert headers["Cache-Control"] == "no-cache"
+    _, _, headers = fetch(f"{site}/static/a.0123456789ab.js")
+    assert "immutable" in headers["Cache-Control"]
+    assert fetch(f"{site}{stack.settings['PUBSUB_BOSH_URL']}")[0] == 200
+    with pytest.raises(urllib.error.HTTPError, match="502") as gateway:
+        fetch(site)  # nobody serves the FastCGI socket
+    gateway.value.close()
+    assert {prefix for prefix, _ in lines} == {"ejabberd", "nginx"}
+    wait_until(lambda: any("GET / HTTP" in line for _, line in lines), "the access log")
+
+
+def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
+    with Stack(tmp_path / "s") as first:
+        password = first.settings["XMPP_PASSWORD"]
+        authority = Path(first.settings["XMPP_CA_FILE"]).read_text()
+    with Stack(tmp_path / "s") as second:
+        assert second.settings["XMPP_PASSWORD"] == password
+        assert Path(second.settings["XMPP_CA_FILE"]).read_text() == authority
+        assert not any("Creating Mnesia disc" in line for line in second.ejabberd.lines)
+    assert processes_of(tmp_path / "s") == []
+
+
+def test_ejabberd_comes_back_on_its_port_after_being_killed(private_stack: Any) -> None:
+    stack = private_stack()
+    stack.ejabberd.kill()
+    with pytest.raises(ConnectionRefusedError):
+        starttls(stack.settings)
+    stack.ejabberd.start()
+    assert starttls(stack.settings)
+    stack.ejabberd.stop().start()
+    assert starttls(stack.settings)
+
+
+def test_a_taken_port_is_named_with_its_variable(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=f"{port}.*PUBSUB_STACK_HTTP_PORT"):
+            Stack(tmp_path / "s", ports=Ports(http=port)).start()
+        with pytest.raises(StackError, match=f"{port}.*PUBSUB_STACK_NGINX_PORT"):
+            Stack(tmp_path / "s", nginx=True, ports=Ports(nginx=port)).start()
+    assert processes_of(tmp_path / "s") == []
+
+
+def test_ports_come_from_the_environment() -> None:
+    ports = Ports(nginx=8080).from_environment({"PUBSUB_STACK_XMPP_PORT": "15999"})
+    assert ports == Ports(xmpp=15999, nginx=8080)
+    with pytest.raises(StackError, match="PUBSUB_STACK_HTTP_PORT='http'"):
+        Ports().from_environment({"PUBSUB_STACK_HTTP_PORT": "http"})
+
+
+def test_two_stacks_do_not_share_a_folder(private_stack: Any) -> None:
+    stack = private_stack()
+    with pytest.raises(StackError, match=f"process {os.getpid()}.*{stack.folder}"):
+        Stack(stack.folder).start()
+    assert starttls(stack.settings)
+
+
+def test_a_missing_program_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(stack_files, "SBIN", ())
+    with pytest.raises(StackError, match="apt-get install ejabberd openssl nginx-light"):
+        Stack(tmp_path / "s", nginx=True).start()
+
+
+def test_a_child_that_does_not_start_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = stack_files.deploy_file("ejabberd.yml").read_text()
+    broken = tmp_path / "deploy" / "ejabberd.yml"
+    broken.parent.mkdir()
+    broken.write_text(shipped.replace("mod_ping: {}", "mod_pong: {}"))
+    monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
+    with pytest.raises(StackError, match=r"(?s)ejabberd did not start.*mod_pong"):
+        Stack(tmp_path / "s").start()
+    assert processes_of(tmp_path / "s") == []
+
+
+def test_a_shipped_file_that_lost_a_literal_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, lost in (("nginx.conf", "listen 8080;"), ("ejabberd.yml", "  'HTTP_PORT': 5280")):
+        shipped = stack_files.deploy_file(name).read_text()
+        (tmp_path / "deploy").mkdir(exist_ok=True)
+        (tmp_path / "deploy" / name).write_text(shipped.replace(lost, ""))
+    monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
+    with pytest.raises(StackError, match="HTTP_PORT"):
+        stack_files.ejabberd_config(
+            dict.fromkeys(
+                ["C2S_IP", "C2S_PORT", "C2S_TLS_PORT", "HTTP_IP", "HTTP_PORT", "CERTIFICATE"], ""
+            )
+        )
+    with pytest.raises(StackError, match="listen 8080;"):
+        stack_files.nginx_site({"listen 8080;": "listen 1;"})
+
+
+def test_a_unix_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="107 bytes"):
+        Stack(tmp_path / ("long" * 30), nginx=True).start()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_outlives_the_process_that_holds_the_stack(tmp_path: Path, signum: int) -> None:
+    folder = tmp_path / "s"
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tests.server.stack_parent", str(folder)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    with parent:
+        pids = parent.stdout.readline().split()
+        assert len(pids) == 2
+        assert len(processes_of(folder)) >= 3
+        parent.send_signal(signum)
+        parent.wait(PATIENCE)
+    wait_until(lambda: processes_of(folder) == [], "the end of all processes")
+    with Stack(folder) as again:  # and its lock is gone
+        assert starttls(again.settings)
+
+
+def test_it_ends_with_the_thread_that_started_it(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "s")
+    thread = threading.Thread(target=stack.start)
+    thread.start()
+    thread.join()
+    wait_until(lambda: not stack.ejabberd.running(), "the end of ejabberd")
+    stack.stop()
+
+
+def test_it_works_without_root() -> None:
+    # Run by an ordinary user every test shows this; run by root, the parent becomes nobody first.
+    with tempfile.TemporaryDirectory() as place:
+        parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.server.stack_parent", f"{place}/s", place],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with parent:
+            assert parent.stdout is not None
+            pids = parent.stdout.readline().split()
+            parent.terminate()
+            _, errors = parent.communicate(timeout=PATIENCE)
+        assert (len(pids), parent.returncode) == (2, 0), errors
