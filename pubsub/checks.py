@@ -33,7 +33,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         ]
     messages = list(_check_urls())
     if backend.manages_nodes:
-        messages += [*_check_numbers(), *_check_account(), *_check_tls(), *_check_domains()]
+        numbers = list(_check_numbers())
+        # The others read the numbers, so they have to wait until those are some.
+        messages += numbers or [*_check_account(), *_check_tls(), *_check_domains()]
     return messages
 
 

@@ -1,0 +1,158 @@
+"""pubsub/publishing.py: publish and retract, now or at the commit."""
+
+import gc
+from concurrent.futures import Future
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from pubsub import publish, retract
+from pubsub.backends import get_backend
+from pubsub.exceptions import InvalidItem, QueueFull
+from pubsub.signals import item_published, publish_failed
+from tests.testapp.models import Author
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def signals():
+    """What our signals said, in order."""
+    said = []
+    item_published.connect(
+        lambda **kw: said.append(("published", kw["item"].node, kw["item_id"])),
+        weak=False,
+        dispatch_uid="test",
+    )
+    publish_failed.connect(
+        lambda **kw: said.append(("failed", kw["item"].node, kw["error"])),
+        weak=False,
+        dispatch_uid="test",
+    )
+    yield said
+    item_published.disconnect(dispatch_uid="test")
+    publish_failed.disconnect(dispatch_uid="test")
+
+
+def test_publish_resolves_to_the_items_id(sent):
+    assert publish("/home", "Hello", item_id="7").result(1) == "7"
+    assert publish("/home", "Hello").result(1)
+    assert [item.id for item in sent] == ["7", None]
+
+
+def test_an_instance_is_published_under_its_primary_key(sent):
+    author = Author.objects.create(name="Ada")
+    assert publish("/home", author).result(1) == str(author.pk)
+
+
+def test_retract_sends_a_retraction(sent):
+    assert retract("/home", "7").result(1) == "7"
+    assert (sent[0].node, sent[0].id, sent[0].is_retraction) == ("/home", "7", True)
+
+
+def test_inside_a_transaction_publishing_waits_for_the_commit(sent):
+    with transaction.atomic():
+        first, second = publish("/home", "Hello"), retract("/home", "7")
+        assert sent == []
+        assert not first.done()
+    assert second.result(1) == "7"
+    assert first.result(1)
+    assert [item.event for item in sent] == ["published", "deleted"]
+
+
+def test_a_rollback_cancels_the_future(sent):
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        future = publish("/home", "Hello")
+        raise ZeroDivisionError
+    gc.collect()
+    assert future.cancelled()
+    assert sent == []
+
+
+def test_a_rolled_back_savepoint_cancels_its_futures_and_no_others(sent):
+    with transaction.atomic():
+        kept = publish("/home", "kept")
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            lost = publish("/home", "lost")
+            raise ZeroDivisionError
+    gc.collect()
+    assert lost.cancelled()
+    assert kept.result(1)
+    assert len(sent) == 1
+
+
+def test_a_future_cancelled_before_the_commit_is_not_sent(sent):
+    with transaction.atomic():
+        assert publish("/home", "Hello").cancel()
+    assert sent == []
+
+
+def test_the_item_is_frozen_when_it_is_published(sent):
+    author = Author.objects.create(name="Ada")
+    with transaction.atomic():
+        publish("/home", author)
+        author.name = "changed later"
+    assert ">Ada<" in sent[0].payload
+
+
+def test_bad_values_are_refused_at_the_call(sent):
+    with pytest.raises(InvalidItem):
+        publish("", "Hello")
+    with pytest.raises(InvalidItem):
+        publish("/home", "\x08")
+    with pytest.raises(InvalidItem):
+        retract("/home", "")
+    with pytest.raises(TypeError):
+        publish("/home", 7)
+    assert sent == []
+
+
+def test_a_backend_that_is_none_is_refused_at_the_call(settings):
+    settings.PUBSUB_BACKEND = "pubsub.items.Item"
+    with pytest.raises(ImproperlyConfigured, match="BaseBackend"):
+        publish("/home", "Hello")
+
+
+def test_signals_tell_what_was_published(sent, signals):
+    publish("/home", "Hello", item_id="7").result(1)
+    assert signals == [("published", "/home", "7")]
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_signals_tell_what_failed_and_the_future_too(sent, signals, monkeypatch, in_transaction):
+    error = QueueFull("full")
+
+    def refuse(item):
+        future = Future()
+        future.set_exception(error)
+        return future
+
+    monkeypatch.setattr(get_backend(), "send", refuse)
+    if in_transaction:
+        with transaction.atomic():
+            future = publish("/home", "Hello")
+    else:
+        future = publish("/home", "Hello")
+    assert future.exception(1) is error
+    assert signals == [("failed", "/home", error)]
+
+
+def test_a_missing_backend_at_the_commit_fails_the_future_and_is_told(signals, settings):
+    settings.PUBSUB_BACKEND = "no.such.Backend"
+    with transaction.atomic():
+        future = publish("/home", "Hello")
+    assert isinstance(future.exception(1), ImproperlyConfigured)
+    assert [said[0] for said in signals] == ["failed"]
+
+
+def test_a_receiver_that_raises_breaks_nothing(sent, caplog):
+    def broken(**kwargs):
+        raise ZeroDivisionError
+
+    item_published.connect(broken)
+    try:
+        assert publish("/home", "Hello", item_id="7").result(1) == "7"
+    finally:
+        item_published.disconnect(broken)
+    assert "ZeroDivisionError" in caplog.text

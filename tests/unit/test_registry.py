@@ -1,0 +1,158 @@
+"""pubsub/registry.py: which saves are published, and that a save never suffers from it."""
+
+import logging
+
+import pytest
+from django.core.management import call_command
+from django.db import transaction
+
+from pubsub import pubsub
+from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
+from pubsub.signals import publish_failed
+from tests.testapp.models import Author, Post, Timed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def told(items):
+    return [(item.node, item.id, item.event) for item in items]
+
+
+def test_create_save_and_delete_are_published_on_the_models_node(sent, register):
+    register(Author)
+    author = Author.objects.create(name="Ada")
+    author.name = "Bo"
+    author.save()
+    pk = str(author.pk)
+    author.delete()
+    assert told(sent) == [
+        ("/testapp/Author", pk, "created"),
+        ("/testapp/Author", pk, "updated"),
+        ("/testapp/Author", pk, "deleted"),
+    ]
+    assert ">Ada<" in sent[0].payload
+    assert ">Bo<" in sent[1].payload
+
+
+def test_an_iterable_of_models_registers_them_all(sent, register):
+    register(iter([Author, Post]))
+    Post.objects.create(title="T", author=Author.objects.create(name="Ada"))
+    assert [item.node for item in sent] == ["/testapp/Author", "/testapp/Post"]
+
+
+def test_unregistered_models_are_not_published(sent, register):
+    register([Author, Post])
+    pubsub.unregister(Author)
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert not pubsub.is_registered(Author)
+    assert pubsub.is_registered(Post)
+
+
+def test_fixtures_are_not_published(sent, register, tmp_path):
+    register(Author)
+    fixture = tmp_path / "authors.json"
+    fixture.write_text('[{"model": "testapp.author", "pk": 1, "fields": {"name": "Ada"}}]')
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert Author.objects.get().name == "Ada"
+    assert sent == []
+
+
+def test_a_save_is_published_when_its_transaction_commits(sent, register):
+    register(Author)
+    with transaction.atomic():
+        Author.objects.create(name="Ada")
+        assert sent == []
+    assert len(sent) == 1
+
+
+def test_a_save_that_is_rolled_back_is_not_published(sent, register):
+    register(Author)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Author.objects.create(name="Ada")
+        raise ZeroDivisionError
+    assert sent == []
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_items_with_it(sent, register):
+    register(Author)
+    with transaction.atomic():
+        Author.objects.create(name="kept")
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            Author.objects.create(name="lost")
+            raise ZeroDivisionError
+    assert [">kept<" in item.payload for item in sent] == [True]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_a_save_waits_for_the_commit_of_its_own_database(sent, register):
+    register(Author)
+    with transaction.atomic(using="other"):
+        Author(name="Ada").save(using="default")
+        assert len(sent) == 1
+        Author(name="Bo").save(using="other")
+        assert len(sent) == 1
+    assert len(sent) == 2
+
+
+def test_a_model_is_registered_once(register):
+    register(Author)
+    with pytest.raises(AlreadyRegistered, match=r"testapp\.Author"):
+        register(Author)
+    with pytest.raises(AlreadyRegistered):
+        register([Post, Post])
+
+
+def test_nothing_is_registered_when_one_of_several_cannot_be(register):
+    register(Author)
+    with pytest.raises(AlreadyRegistered):
+        register([Post, Author])
+    assert not pubsub.is_registered(Post)
+
+
+def test_unregistering_what_is_not_registered_is_an_error():
+    with pytest.raises(NotRegistered, match=r"testapp\.Post"):
+        pubsub.unregister(Post)
+
+
+@pytest.mark.parametrize(
+    "model", ["testapp.Author", None, 7, object, [Author, "x"], Author(name="x")]
+)
+def test_what_is_no_model_cannot_be_registered(model):
+    with pytest.raises(RegistrationError, match="model class"):
+        pubsub.register(model)
+    assert not pubsub.is_registered(Author)
+
+
+def test_abstract_models_cannot_be_registered():
+    with pytest.raises(RegistrationError, match="abstract"):
+        pubsub.register(Timed)
+
+
+def test_a_save_that_cannot_be_published_is_saved_and_logged(sent, register, caplog):
+    register(Author)
+    failures = []
+    publish_failed.connect(lambda **kw: failures.append(kw), weak=False, dispatch_uid="test")
+    try:
+        author = Author.objects.create(name="\x08")
+    finally:
+        publish_failed.disconnect(dispatch_uid="test")
+    assert Author.objects.get().name == "\x08"
+    assert sent == []
+    assert failures[0]["about"] == f"testapp.Author {author.pk} (created)"
+    assert isinstance(failures[0]["error"], ValueError)
+    assert [(r.name, r.levelno) for r in caplog.records] == [("pubsub", logging.ERROR)]
+    assert "testapp.Author" in caplog.text
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_a_save_goes_on_without_a_backend(register, settings, caplog, in_transaction):
+    settings.PUBSUB_BACKEND = "no.such.Backend"
+    register(Author)
+    if in_transaction:
+        with transaction.atomic():
+            Author.objects.create(name="Ada")
+    else:
+        Author.objects.create(name="Ada")
+    assert Author.objects.count() == 1
+    assert "no.such.Backend" in caplog.text
