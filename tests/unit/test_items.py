@@ -181,7 +181,12 @@ def test_a_payload_is_measured_in_bytes_of_xml():
 
 @pytest.mark.parametrize(
     ("node", "says"),
-    [("", "empty"), ("/" + "x" * MAX_NODE, "8,193 bytes"), ("/\0", "position 1"), ("/\ud800", "cannot carry")],
+    [
+        ("", "empty"),
+        ("/" + "x" * MAX_NODE, "8,193 bytes"),
+        ("/\0", "position 1"),
+        ("/\ud800", "cannot carry"),
+    ],
 )
 def test_node_names_that_no_server_takes_are_refused(node, says):
     with pytest.raises(InvalidNode, match=says):
