@@ -1,0 +1,114 @@
+// The status page: posts the form without a reload, and keeps the list and the title true.
+
+const title = document.title;
+const list = document.getElementById("statuses");
+const form = document.getElementById("post");
+const errors = document.getElementById("errors");
+const connection = document.getElementById("connection");
+const config = JSON.parse(document.getElementById("pubsub-config").textContent);
+
+// ?transport=bosh shows the same page over BOSH; WebSocket is taken otherwise.
+const bosh = new URLSearchParams(location.search).get("transport") === "bosh";
+const client = new PubSubClient(bosh ? {url: config.boshUrl} : {});
+
+client.addEventListener("state", (event) => showState(event.detail));
+showState(client.state);
+
+client.subscribe(list.dataset.node, {
+  onItem(item) {
+    showStatus(item);
+    showUnread();
+  },
+  onRetract(id) {
+    find(id)?.remove();
+  },
+});
+
+window.addEventListener("focus", showUnread);
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  errors.textContent = "";
+  try {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      body: new FormData(form),
+      headers: {Accept: "application/json"},
+    });
+    if (answer.ok) {
+      form.elements.message.value = "";
+    } else {
+      errors.textContent = await explain(answer);
+    }
+  } catch {
+    errors.textContent = "The server cannot be reached; your text is still here.";
+  }
+  form.elements.message.focus();
+});
+
+// The name is remembered by the browser, so that it is typed once.
+form.elements.nick.value ||= localStorage.getItem("nick") ?? "";
+form.elements.nick.addEventListener("change", () => {
+  localStorage.setItem("nick", form.elements.nick.value);
+});
+
+list.querySelectorAll("time").forEach(showLocally);
+
+function showStatus({id, fields}) {
+  const entry = document.getElementById("status").content.cloneNode(true).firstElementChild;
+  entry.dataset.id = id;
+  entry.querySelector(".nick").textContent = fields.nick;
+  entry.querySelector(".message").append(...linkify(fields.message));
+  entry.querySelector("time").dateTime = fields.time;
+  showLocally(entry.querySelector("time"));
+  const old = find(id);
+  if (old) {
+    old.replaceWith(entry);
+  } else {
+    entry.classList.add("new");
+    list.prepend(entry);
+  }
+}
+
+function showUnread() {
+  document.title = client.unread ? `(${client.unread}) ${title}` : title;
+}
+
+function showState(state) {
+  connection.dataset.state = state;
+  connection.textContent = state;
+}
+
+function showLocally(time) {
+  const at = new Date(time.dateTime);
+  time.textContent = at.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"});
+  time.title = at.toLocaleString();
+}
+
+function find(id) {
+  return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+}
+
+// Addresses in a text become links; everything else stays text, whatever it looks like.
+function linkify(text) {
+  return text.split(/(https?:\/\/[^\s<>"]+)/).map((part, index) => {
+    if (index % 2 === 0) {
+      return part;
+    }
+    const link = document.createElement("a");
+    link.href = part;
+    link.rel = "nofollow noopener";
+    link.textContent = part;
+    return link;
+  });
+}
+
+async function explain(answer) {
+  if (answer.status !== 400) {
+    return `The server answered ${answer.status} ${answer.statusText}.`;
+  }
+  const {errors} = await answer.json();
+  return Object.entries(errors)
+    .flatMap(([field, problems]) => problems.map((problem) => `${field}: ${problem.message}`))
+    .join(" ");
+}

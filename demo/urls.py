@@ -1,0 +1,9 @@
+"""The addresses of the demo."""
+
+from django.urls import path
+
+from demo.views import StatusPage
+
+urlpatterns = [
+    path("", StatusPage.as_view(), name="status"),
+]
