@@ -50,7 +50,7 @@ export function pageConfig(document) {
  * @returns {Config}
  */
 export function resolveConfig(page, options) {
-  /** @type {Record<string, string>} */
+  /** @type {Partial<Config>} */
   const config = {};
   for (const name of NAMES) {
     const value = options[name] || page[name];
@@ -61,7 +61,9 @@ export function resolveConfig(page, options) {
       config[name] = value;
     }
   }
-  return /** @type {Config} */ ({ ...config, service: required(config, "service") });
+  // Addresses come back from the server in lower case, and are compared.
+  const service = required(config, "service").toLowerCase();
+  return { ...config, service };
 }
 
 /**

@@ -8,6 +8,7 @@ import { presence } from "./stanzas.js";
 /** @typedef {"connecting" | "online" | "offline" | "denied"} State */
 /** @typedef {import("./stanzas.js").Request} Request */
 
+const RECENT = 5_000;
 const SILENCE = 60_000;
 const STEADY = 30_000;
 
@@ -88,7 +89,7 @@ export class Connection {
   /** The page is back, or the network, or the visitor: no need to wait any longer. */
   wake() {
     if (this.#session) {
-      this.#session.probe();
+      this.#session.probe(RECENT);
     } else if (this.#wanted) {
       this.#attempt = 0;
       this.#connect();

@@ -57,7 +57,7 @@ export function guestJid(nick, domain, unique = randomHex(8)) {
   const name = nick
     .normalize("NFKC")
     .toLowerCase()
-    .replace(/[^\p{L}\p{N}\p{P} ]/gu, "")
+    .replace(/[^\p{L}\p{N}\p{P}]+/gu, " ")
     .trim();
   const short = [...name].slice(0, 24).join("").trim() || "guest";
   return `${escapeNode(short)}-${unique}@${domain}`;
@@ -91,7 +91,7 @@ function account({ username = "", password }, config) {
   if (typeof password !== "string" || !password) {
     throw new Error(`PubSubClient needs a password for the username "${username}"`);
   }
-  const jid = `${escapeNode(username)}@${domain}`;
+  const jid = `${escapeNode(String(username))}@${domain}`;
   return { kind: "account", byBareJid: true, login: () => ({ jid, password }) };
 }
 

@@ -3,8 +3,9 @@ import { Strophe } from "strophe.js";
 import { isWebSocket } from "./config.js";
 import { PubSubError } from "./errors.js";
 import { isolated } from "./report.js";
+import { NO_MECHANISM, SaslConnection } from "./sasl.js";
 import { iq, parseError, ping } from "./stanzas.js";
-import { child, xml } from "./xml.js";
+import { child, parseXml, xml } from "./xml.js";
 
 /** @typedef {import("./credentials.js").Login} Login */
 /** @typedef {import("./stanzas.js").Request} Request */
@@ -26,15 +27,6 @@ const CONNECT_LIMIT = 10_000;
 const ANSWER_LIMIT = 15_000;
 const BOSH_FAILURES = 2;
 const HTTP_ERRORS = [0, 400, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504];
-const NO_MECHANISM = Strophe.ErrorCondition.NO_AUTH_MECH;
-const GUEST_MECHANISMS = [Strophe.SASLPlain];
-const ACCOUNT_MECHANISMS = [
-  Strophe.SASLSHA512,
-  Strophe.SASLSHA384,
-  Strophe.SASLSHA256,
-  Strophe.SASLSHA1,
-  Strophe.SASLPlain,
-];
 
 /**
  * One Strophe connection, from its first attempt to its end; never used twice.
@@ -58,7 +50,6 @@ export class Session {
   #requests = 0;
   /** @type {Map<string, {to: string, settle: (answer: Element | PubSubError) => void}>} */
   #pending = new Map();
-
   #heard = performance.now();
 
   /**
@@ -71,9 +62,7 @@ export class Session {
     this.#login = login;
     this.#hooks = hooks;
     Strophe.setLogLevel(Strophe.LogLevel.FATAL);
-    this.#strophe = new SaslConnection(url.href, {
-      mechanisms: hooks.guest ? GUEST_MECHANISMS : ACCOUNT_MECHANISMS,
-    });
+    this.#strophe = new SaslConnection(url.href, hooks);
     this.#listen(this.#strophe);
   }
 
@@ -127,12 +116,15 @@ export class Session {
 
   /** @param {string} text  a stanza */
   send(text) {
-    this.#strophe.send(parse(text));
+    this.#strophe.send(parseXml(text));
     this.#strophe.flush();
   }
 
-  /** Finds out whether the server still hears us, if it was silent for so many milliseconds. */
-  async probe(silence = 0) {
+  /**
+   * Finds out whether the server still hears us.
+   * @param {number} silence  in milliseconds; if it was heard since then, it does
+   */
+  async probe(silence) {
     if (!this.#online || performance.now() - this.#heard < silence) {
       return;
     }
@@ -176,7 +168,7 @@ export class Session {
     strophe.xmlInput = () => this.#onInput();
     strophe.xmlOutput = (body) => {
       this.#sid = body.getAttribute("sid") ?? this.#sid;
-      this.#rid = Number(body.getAttribute("rid") ?? this.#rid);
+      this.#rid = Math.max(this.#rid, Number(body.getAttribute("rid")));
     };
     strophe.addHandler((stanza) => this.#onMessage(stanza), null, "message", null);
     strophe.addHandler((stanza) => this.#onAnswer(stanza), null, "iq", ["result", "error"]);
@@ -202,7 +194,7 @@ export class Session {
         this.#refused(element);
         break;
       case Strophe.Status.CONNFAIL:
-        this.#fail(condition || "connection-failed", "no connection", condition === NO_MECHANISM);
+        this.#fail(named(condition), "no connection", condition === NO_MECHANISM);
         break;
       case Strophe.Status.ERROR:
       case Strophe.Status.CONNTIMEOUT:
@@ -307,27 +299,7 @@ export class Session {
 
 // Private
 
-/** Strophe without its fallback to authentication from before SASL. */
-class SaslConnection extends Strophe.Connection {
-  /**
-   * @override
-   * @param {InstanceType<typeof Strophe.SASLMechanism>[]} offered
-   */
-  authenticate(offered) {
-    const usable = offered.filter((mechanism) => mechanism.test(this));
-    if (usable.length) {
-      super.authenticate(usable);
-    } else {
-      this.connect_callback?.(Strophe.Status.CONNFAIL, NO_MECHANISM);
-    }
-  }
-}
-
-/** @param {string} text */
-function parse(text) {
-  const element = new DOMParser().parseFromString(text, "text/xml").documentElement;
-  if (element.getElementsByTagName("parsererror").length || element.localName === "parsererror") {
-    throw new TypeError(`Not XML: ${text.slice(0, 200)}`);
-  }
-  return element;
+/** @param {string | null} [condition]  Strophe puts whole sentences where a name belongs */
+function named(condition) {
+  return condition && /^[a-z-]+$/.test(condition) ? condition : "connection-failed";
 }

@@ -150,8 +150,8 @@ function pubsub(type, content) {
 
 /** @param {Element} answer @param {string} name */
 function within(answer, name) {
-  const pubsub = child(answer, "pubsub", PUBSUB);
-  return pubsub && child(pubsub, name);
+  const outer = child(answer, "pubsub", PUBSUB);
+  return outer && child(outer, name);
 }
 
 /**

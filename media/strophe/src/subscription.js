@@ -14,7 +14,8 @@ import { subscribe, unsubscribe } from "./stanzas.js";
  * @property {(id: string) => void} [onRetract]  taken back
  * @property {(items: Item[]) => void} [onSync]  the node's whole state, after it was fetched
  *   (kept for the catch-up that is to come: nothing fetches yet)
- * @property {(error: PubSubError) => void} [onError]  the server refused; else it is reported
+ * @property {(error: PubSubError) => void} [onError]  the server refused; without it
+ *   the console shows the error
  */
 
 /** One listener of a node, as the page holds it. */
@@ -165,12 +166,28 @@ export class Feed {
     if (error.condition === "disconnected") {
       return; // the next connection renews
     }
+    const passing = error.type === "wait" || error.condition === "item-not-found";
     if (error.condition !== this.#refused) {
       this.#refused = error.condition;
-      this.#each(({ onError }) => (onError ? isolated(onError, error) : report(error)));
+      this.#each(({ onError }) => this.#tell(error, passing, onError));
     }
-    if (error.type === "wait" || error.condition === "item-not-found") {
+    if (passing) {
       this.#retry = setTimeout(() => this.#subscribe(), backoff(this.#attempt++));
+    }
+  }
+
+  /**
+   * @param {PubSubError} error
+   * @param {boolean} passing
+   * @param {Handlers["onError"]} onError
+   */
+  #tell(error, passing, onError) {
+    if (onError) {
+      isolated(onError, error);
+    } else if (passing) {
+      console.warn(`${this.node}: ${error.message}; trying again`);
+    } else {
+      report(error);
     }
   }
 

@@ -1,19 +1,19 @@
 // XML as text and as elements. Pure; knows nothing of XMPP.
 
 /**
- * An element as text, everything in it escaped. Children are text already: made by this
+ * An element as text, its attributes escaped. What is inside is XML already: made by this
  * function, by `escapeXml` or by a serializer.
  *
  * @param {string} name
  * @param {Record<string, string | undefined>} attributes  undefined ones are left out
- * @param {...string} children
+ * @param {...string} inner
  */
-export function xml(name, attributes, ...children) {
+export function xml(name, attributes, ...inner) {
   const attrs = Object.entries(attributes)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => ` ${key}="${escapeXml(String(value))}"`)
     .join("");
-  return children.length ? `<${name}${attrs}>${children.join("")}</${name}>` : `<${name}${attrs}/>`;
+  return inner.length ? `<${name}${attrs}>${inner.join("")}</${name}>` : `<${name}${attrs}/>`;
 }
 
 /**
@@ -22,7 +22,6 @@ export function xml(name, attributes, ...children) {
  * @throws {RangeError} when XML 1.0 cannot carry a character: it would end the stream
  */
 export function escapeXml(text) {
-  // eslint-disable-next-line no-control-regex
   const bad = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/u.exec(text);
   if (bad) {
     const code = bad[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
@@ -56,4 +55,17 @@ export function children(element, name, namespace) {
  */
 export function child(element, name, namespace) {
   return children(element, name, namespace)[0];
+}
+
+/**
+ * The element that a text of XML is.
+ * @param {string} text
+ * @throws {TypeError} when it is none
+ */
+export function parseXml(text) {
+  const root = new DOMParser().parseFromString(text, "text/xml").documentElement;
+  if (root.localName === "parsererror" || root.getElementsByTagName("parsererror").length) {
+    throw new TypeError(`Not XML: ${text.slice(0, 200)}`);
+  }
+  return root;
 }
