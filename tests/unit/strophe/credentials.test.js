@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { webcrypto } from "node:crypto";
+
+import { credentials, escapeNode, guestJid } from "../../../media/strophe/src/credentials.js";
+
+globalThis.crypto ??= webcrypto;
+
+const config = {
+  service: "pubsub.example.org",
+  guestDomain: "guests.example.org",
+  userDomain: "users.example.org",
+};
+const jid = (nick) => guestJid(nick, "g.org", "00ff");
+
+test("a guest's address carries his nick, lower case, and something unique", () => {
+  assert.equal(jid("Zoe"), "zoe-00ff@g.org");
+});
+
+test("a guest without a nick has an address too", () => {
+  assert.equal(jid(""), "guest-00ff@g.org");
+  assert.equal(jid("  😀 "), "guest-00ff@g.org");
+});
+
+test("what an address cannot hold is escaped or left out", () => {
+  assert.equal(jid("a@b c/d"), "a\\40b\\20c\\2fd-00ff@g.org");
+  assert.equal(jid("a\u0000\u200b\ud800b😀c"), "a\\20b\\20c-00ff@g.org");
+});
+
+test("a long nick is shortened before it is escaped, so that no escape is cut", () => {
+  assert.equal(jid("@".repeat(100)), `${"\\40".repeat(24)}-00ff@g.org`);
+  assert.equal(jid(`${"x".repeat(23)} yz`), `${"x".repeat(23)}-00ff@g.org`);
+});
+
+test("escaping follows XEP-0106", () => {
+  assert.equal(escapeNode(`d'artagnan & "co" <a:b>`), "d\\27artagnan\\20\\26\\20\\22co\\22\\20\\3ca\\3ab\\3e");
+  assert.equal(escapeNode("c:\\5commas"), "c\\3a\\5c5commas");
+  assert.equal(escapeNode("back\\slash"), "back\\slash");
+});
+
+test("every login of a guest is a new one: the old session may still stand", () => {
+  const guest = credentials({ nick: "me" }, config);
+  assert.equal(guest.kind, "guest");
+  assert.equal(guest.byBareJid, false);
+  const [one, two] = [guest.login(), guest.login()];
+  assert.match(one.jid, /^me-[0-9a-f]{16}@guests\.example\.org$/);
+  assert.notEqual(one.jid, two.jid);
+  assert.notEqual(one.password, two.password);
+});
+
+test("nothing but a configuration makes a guest", () => {
+  assert.equal(credentials({}, config).kind, "guest");
+  assert.equal(credentials({ username: "", password: "" }, config).kind, "guest");
+});
+
+test("an account logs in at the users' domain and subscribes by bare JID", () => {
+  const account = credentials({ username: "ann@home", password: "pw" }, config);
+  assert.equal(account.byBareJid, true);
+  assert.deepEqual(account.login(), { jid: "ann\\40home@users.example.org", password: "pw" });
+});
+
+test("an account without a password is refused at the call", () => {
+  assert.throws(() => credentials({ username: "ann" }, config), /password.*"ann"/);
+});
+
+test("a way to log in without its domain is refused at the call", () => {
+  const bare = { service: config.service };
+  assert.throws(() => credentials({}, bare), /needs "guestDomain"/);
+  assert.throws(() => credentials({ username: "a", password: "b" }, bare), /needs "userDomain"/);
+});
+
+test("a session is attached to by jid, sid and rid, a rid in text included", () => {
+  const attached = credentials({ jid: "x@guests.example.org/r", sid: "s", rid: "17" }, config);
+  assert.equal(attached.kind, "attached");
+  assert.equal(attached.byBareJid, false);
+  assert.deepEqual(attached.login(), { jid: "x@guests.example.org/r", sid: "s", rid: 17 });
+});
+
+test("an attached account subscribes by bare JID", () => {
+  const session = { jid: "ann@users.example.org/a@b/c", sid: "s", rid: 1 };
+  assert.equal(credentials(session, config).byBareJid, true);
+});
+
+test("attaching without a usable sid or rid is refused at the call", () => {
+  assert.throws(() => credentials({ jid: "x@y/z", rid: 1 }, config), /sid and rid/);
+  assert.throws(() => credentials({ jid: "x@y/z", sid: "s", rid: "x" }, config), /rid "x"/);
+});
