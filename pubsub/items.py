@@ -6,6 +6,7 @@ before anything is sent.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -168,26 +169,46 @@ def _json(value: Any) -> str:
 
 
 def _element(element: ET.Element) -> str:
+    """An element as text that stays what it is inside an ``<entry>``.
+
+    ElementTree writes whatever it is given, so the result is read back: a name with a blank in
+    it would otherwise end the stream.
+    """
     try:
-        text = ET.tostring(element, encoding="unicode")
-    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        if not all(isinstance(child.tag, str) for child in element.iter()):
+            raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
+        root, namespace = _with_default_namespace(element)
+        text = ET.tostring(root, encoding="unicode")
+        name = text[: re.search(r"[\s/>]", text).start()]  # type: ignore[union-attr]
+        text = f"{name} xmlns={quoteattr(namespace)}{text[len(name) :]}"
+        ET.fromstring(text)  # noqa: S314 (our own text)
+    except (TypeError, ValueError, AttributeError, RecursionError, ET.ParseError) as error:
         raise InvalidItem(f"the element {element.tag!r} cannot be written: {error}") from error
-    # An element of no namespace must not fall into the namespace of the <entry> around it.
-    if not str(element.tag).startswith("{"):
-        name = re.match(r"<[^\s/>]+", text)
-        if name is None:
-            raise InvalidItem(f"{element.tag!r} is not the name of an element")
-        text = f'{name[0]} xmlns=""{text[name.end() :]}'
-    return text[: text.rindex(">") + 1]  # the tail belongs to whatever came behind it
+    return text
+
+
+def _with_default_namespace(element: ET.Element) -> tuple[ET.Element, str]:
+    """A copy that has the root's namespace as its default, so that names need no prefix.
+
+    Where elements without a namespace are among them, these need the default for themselves.
+    """
+    root = copy.deepcopy(element)
+    root.tail = None  # belongs to whatever stood behind it
+    namespace = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
+    if not namespace or not all(child.tag.startswith("{") for child in root.iter()):
+        return root, ""
+    for child in root.iter():
+        child.tag = child.tag.removeprefix(f"{{{namespace}}}")
+    return root, namespace
 
 
 def _with_first_child(entry: ET.Element, meta: str) -> str:
     text = _element(entry)
-    end = re.match(r"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>", text)
-    assert end is not None  # ElementTree writes a start tag
-    if end[0].endswith("/>"):
-        return f"{end[0][:-2].rstrip()}>{meta}</{end[0][1:].split()[0]}>"
-    return f"{end[0]}{meta}{text[end.end() :]}"
+    start = re.match(r"<(?:[^\"'>]|\"[^\"]*\")*>", text)
+    assert start is not None  # ElementTree puts attributes between double quotes
+    if start[0].endswith("/>"):
+        return f"{start[0][:-2]}>{meta}</{start[0][1:].split()[0]}>"
+    return f"{start[0]}{meta}{text[start.end() :]}"
 
 
 def _instance(instance: Model) -> str:

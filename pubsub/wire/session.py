@@ -25,6 +25,9 @@ NS_STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
 #: A server that sends more than this without finishing a stanza is not followed any further.
 MAX_STANZA_BYTES = 16 * 1024 * 1024
 
+#: Stream errors that another attempt would meet again (RFC 6120 §4.9.3).
+LASTING = ("host-unknown", "not-authorized", "invalid-from")
+
 #: After so many reads the owner of the session gets a chance to write, whatever the server sends.
 READS_AT_ONCE = 64
 
@@ -291,7 +294,8 @@ class _Stream:
                 conditions = [child.getName() for child in stanza.getChildren() if child]
                 text = stanza.getTagData("text")
                 reason = ", ".join(name for name in conditions if name != "text")
-                raise StreamLost(
+                kind = AuthenticationError if reason in LASTING else StreamLost
+                raise kind(
                     self.transport.server,
                     f"it ended the stream with {reason}" + (f": {text}" if text else ""),
                 )

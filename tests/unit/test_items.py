@@ -96,6 +96,46 @@ def test_an_element_of_no_namespace_stays_without_one():
     ]
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<a xmlns="urn:x" b="&lt;"><c xmlns="">1</c>2</a>',
+        '<a xmlns="urn:x"><b xmlns="urn:y" xmlns:z="urn:z" z:c="d"/></a>',
+        "<a><b xmlns='urn:y'><c/></b></a>",
+        "<a b=' xmlns=&quot;urn:x&quot;'/>",
+    ],
+)
+def test_an_element_is_the_same_inside_the_entry(source):
+    element = ET.fromstring(source)
+    assert ET.canonicalize(ET.tostring(entry(element)[1])) == ET.canonicalize(ET.tostring(element))
+
+
+def test_names_of_the_roots_namespace_need_no_prefix():
+    """getElementsByTagName() in a page goes by the name as it is written."""
+    element = ET.fromstring('<x:a xmlns:x="urn:x"><x:b/></x:a>')
+    assert '<a xmlns="urn:x"><b /></a>' in make_item("/node", element).payload
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "1", "a>", "{urn:x}a b", "{urn:x", "a:b"])
+def test_an_element_whose_name_is_none_is_refused(tag):
+    with pytest.raises(InvalidItem, match="cannot be written"):
+        make_item("/node", ET.Element(tag))
+
+
+@pytest.mark.parametrize("child", [ET.Comment("x"), ET.ProcessingInstruction("x")])
+def test_comments_and_instructions_are_refused(child):
+    element = ET.Element("a")
+    element.append(child)
+    with pytest.raises(InvalidItem, match="RFC 6120"):
+        make_item("/node", element)
+
+
+@pytest.mark.parametrize("attributes", [{"a b": "c"}, {"": "c"}, {"a": 1}, {"xmlns": "urn:x"}])
+def test_an_element_whose_attributes_are_none_is_refused(attributes):
+    with pytest.raises(InvalidItem, match="cannot be written"):
+        make_item("/node", ET.Element("a", attributes))
+
+
 @pytest.mark.parametrize("source", ["<entry/>", "<entry a='>'><title>T</title></entry>"])
 def test_an_atom_entry_is_the_entry_itself(source):
     element = ET.fromstring(source.replace("<entry", '<entry xmlns="http://www.w3.org/2005/Atom"'))

@@ -1,0 +1,223 @@
+"""From save() and publish() in Django to a subscriber, through a real ejabberd."""
+
+import json
+import uuid
+import xml.etree.ElementTree as ET
+
+import pytest
+from django.db import transaction
+from django.test import override_settings
+
+from pubsub import nodes, publish, pubsub, retract
+from pubsub.exceptions import (
+    AuthenticationError,
+    ConnectError,
+    RequestRefused,
+    TLSError,
+)
+from tests.listener import listening
+from tests.testapp.models import Author
+
+TEXTS = ["Hello", "", " a\n\tb ", "<&>\"']]>", "€ \U0001f600", "x" * 200_000]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("xmpp_settings")]
+
+
+@pytest.fixture
+def node():
+    """The name of a node that no other test uses."""
+    return f"/test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def registered(xmpp_settings):
+    """A model that is registered during the test; its node is gone afterwards."""
+    nodes.create("/testapp/Author").result(10)
+    pubsub.register(Author)
+    yield
+    pubsub.unregister(Author)
+    nodes.delete("/testapp/Author").result(10)
+
+
+@pytest.fixture
+def listener(stack, node):
+    publish(node, "the first item creates the node").result(10)
+    with listening(stack.settings, node) as listener:
+        yield listener
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_save_reaches_a_subscriber_and_so_does_the_delete(stack):
+    with listening(stack.settings, "/testapp/Author") as listener:
+        author = Author.objects.create(name="Ada <&>")
+        created = listener.next()
+        author.name = "Bo"
+        author.save()
+        updated = listener.next()
+        pk = str(author.pk)
+        author.delete()
+        deleted = listener.next()
+    assert [e.id for e in (created, updated, deleted)] == [pk, pk, pk]
+    assert [e.meta["event"] for e in (created, updated)] == ["created", "updated"]
+    assert created.text == "Ada <&>"
+    assert created.entry.find("django-objects/object/field").attrib["name"] == "name"
+    assert deleted.entry is None
+    assert nodes.items("/testapp/Author").result(10) == []
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_node_holds_the_last_state_of_each_row():
+    authors = [Author.objects.create(name=f"draft {n}") for n in range(3)]
+    for author in authors:
+        author.name = author.name.replace("draft", "final")
+        author.save()
+    publish("/testapp/Author", authors[0]).result(10)
+    held = nodes.items("/testapp/Author").result(10)
+    assert {item.id for item in held} == {str(author.pk) for author in authors}
+    assert all("final" in str(item.payload) for item in held)
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_is_rolled_back_never_reaches_the_server():
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Author.objects.create(name="Ada")
+        future = publish("/testapp/Author", "Hello")
+        raise ZeroDivisionError
+    publish("/testapp/Author", "last", item_id="last").result(10)
+    assert [item.id for item in nodes.items("/testapp/Author").result(10)] == ["last"]
+    assert future.cancelled()
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_text_arrives_exactly(listener, node, text):
+    publish(node, text)
+    assert listener.next().text == text
+
+
+def test_json_arrives_as_json(listener, node):
+    publish(node, {"a": [1, None, "<ü>"]})
+    payload = listener.next().entry[1]
+    assert payload.tag == "{urn:xmpp:json:0}json"
+    assert json.loads(payload.text) == {"a": [1, None, "<ü>"]}
+
+
+def test_an_element_arrives_as_it_is(listener, node):
+    element = ET.fromstring('<a xmlns="urn:x" b="&lt;"><c xmlns="">1</c>2</a>')
+    publish(node, element)
+    arrived = listener.next().entry[1]
+    assert ET.canonicalize(ET.tostring(arrived)) == ET.canonicalize(ET.tostring(element))
+
+
+def test_a_retraction_arrives(listener, node):
+    publish(node, "Hello", item_id="7").result(10)
+    assert listener.next().id == "7"
+    assert retract(node, "7").result(10) == "7"
+    event = listener.next()
+    assert (event.id, event.entry) == ("7", None)
+
+
+def test_retracting_what_is_not_there_is_no_error(node):
+    assert retract(node, "7").result(10) == "7"
+    publish(node, "Hello").result(10)
+    assert retract(node, "7").result(10) == "7"
+
+
+def test_without_an_id_items_are_a_log(node):
+    ids = [publish(node, "same").result(10) for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert len(nodes.items(node).result(10)) == 3
+
+
+def test_events_arrive_in_the_order_of_publishing(listener, node):
+    futures = [publish(node, str(n)) for n in range(500)]
+    assert [listener.next().text for _ in range(500)] == [str(n) for n in range(500)]
+    assert all(future.result(10) for future in futures)
+
+
+@pytest.mark.parametrize("name", [" ", "/a b", "/ü/\U0001f600", "/\"'<&>", "/a\n\tb", "x" * 8192])
+def test_any_text_names_a_node(name):
+    assert publish(name, "Hello", item_id=name[:2048]).result(10) == name[:2048]
+    assert [item.id for item in nodes.items(name).result(10)] == [name[:2048]]
+    nodes.delete(name).result(10)
+
+
+def test_a_missing_node_is_created_with_safe_defaults(node):
+    publish(node, "Hello").result(10)
+    configuration = nodes.configuration(node).result(10)
+    assert configuration["publish_model"] == "publishers"
+    assert configuration["notify_retract"] == "0"
+    assert configuration["send_last_published_item"] == "never"
+    assert configuration["max_items"] == "1000"
+    assert configuration["access_model"] == "open"
+    assert nodes.affiliations(node).result(10) == {"django@localhost": "owner"}
+
+
+def test_defaults_of_the_sites_own_are_used(settings, node):
+    settings.PUBSUB_NODE_DEFAULTS = {"max_items": 2}
+    for n in range(4):
+        publish(node, str(n)).result(10)
+    assert len(nodes.items(node).result(10)) == 2
+
+
+def test_a_node_deleted_meanwhile_is_created_again(node):
+    publish(node, "Hello").result(10)
+    nodes.delete(node).result(10)
+    publish(node, "Hello").result(10)
+    assert nodes.configuration(node).result(10)["send_last_published_item"] == "never"
+
+
+def test_a_node_is_configured_when_asked(node):
+    nodes.create(node, max_items=5).result(10)
+    nodes.create(node, max_items=9).result(10)  # it exists, and stays as it is
+    assert nodes.configuration(node).result(10)["max_items"] == "5"
+    nodes.configure(node, max_items=7).result(10)
+    assert nodes.configuration(node).result(10)["max_items"] == "7"
+
+
+def test_subscribers_are_known_and_gone_when_they_leave(stack, node):
+    publish(node, "Hello").result(10)
+    with listening(stack.settings, node):
+        (subscription,) = nodes.subscriptions(node).result(10)
+        assert subscription.jid.startswith("listener@guests.localhost/")
+        assert subscription.state == "subscribed"
+    assert nodes.subscriptions(node).result(10) == []
+
+
+def test_a_refusal_of_the_server_carries_its_condition(node):
+    with pytest.raises(RequestRefused) as refused:
+        nodes.items(node).result(10)
+    assert refused.value.condition == "item-not-found"
+    assert refused.value.type == "cancel"
+    element = ET.Element("a")
+    element.extend(ET.Element("b") for _ in range(20_000))
+    with pytest.raises(RequestRefused) as too_big:  # many small elements weigh more over there
+        publish(node, element).result(10)
+    assert (too_big.value.condition, too_big.value.pubsub_condition) == (
+        "not-acceptable",
+        "payload-too-big",
+    )
+    assert publish(node, "the stream goes on").result(10)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("change", "expected", "reason"),
+    [
+        ({"XMPP_PASSWORD": "wrong"}, AuthenticationError, "not-authorized"),
+        ({"XMPP_JID": "django@example.org"}, AuthenticationError, "host-unknown"),
+        ({"XMPP_CA_FILE": None}, TLSError, "self-signed certificate"),
+        ({"XMPP_PORT": 1, "XMPP_TIMEOUT": 0.5}, ConnectError, "refused"),
+        ({"XMPP_HOST": "no-such-host.invalid", "XMPP_TIMEOUT": 0.5}, ConnectError, "invalid"),
+        ({"XMPP_TLS": "off"}, TLSError, "without TLS"),
+    ],
+    ids=lambda value: next(iter(value), None) if isinstance(value, dict) else None,
+)
+def test_save_goes_on_when_the_server_cannot_be_used(settings, caplog, change, expected, reason):
+    with override_settings(**change):
+        author = Author.objects.create(name="Ada")
+        error = publish("/testapp/Author", "Hello").exception(15)
+        assert isinstance(error, expected)
+        assert reason in str(error)
+        assert f"{settings.XMPP_HOST}:{settings.XMPP_PORT}" in str(error)
+        assert reason in caplog.text
+    assert Author.objects.get() == author
