@@ -53,12 +53,7 @@ export function credentials(options, config) {
  * @param {string} [unique]
  */
 export function guestJid(nick, domain, unique = randomHex(8)) {
-  // What the address format forbids or could normalise in two ways stays out, before escaping.
-  const name = nick
-    .normalize("NFKC")
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}\p{P}]+/gu, " ")
-    .trim();
+  const name = nick.normalize("NFKC").toLowerCase().replace(UNSAFE, " ").trim();
   const short = [...name].slice(0, 24).join("").trim() || "guest";
   return `${escapeNode(short)}-${unique}@${domain}`;
 }
@@ -74,6 +69,13 @@ export function escapeNode(name) {
 }
 
 // Private
+
+/**
+ * A server refuses an address with letters newer than its tables, which may be those of Unicode
+ * 3.2, and a guest's name is not worth that: Latin, Greek, Cyrillic, kana, Han and Hangul stay.
+ */
+const UNSAFE =
+  /[^ -~\u00df-\u00f6\u00f8-\u017e\u03ac-\u03ce\u0430-\u045f\u3041-\u3094\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3]+/g;
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
 function guest({ nick = "" }, config) {

@@ -27,6 +27,11 @@ test("what an address cannot hold is escaped or left out", () => {
   assert.equal(jid("a\u0000\u200b\ud800b😀c"), "a\\20b\\20c-00ff@g.org");
 });
 
+test("letters that a server may not know yet are left out, others stay", () => {
+  assert.equal(jid("𞤀ᲀ\u2e3a"), "guest-00ff@g.org");
+  assert.equal(jid("Zoë Ωμέγα Жук 漢字 かな 한글"), "zoë\\20ωμέγα\\20жук\\20漢字\\20かな\\20한글-00ff@g.org");
+});
+
 test("a long nick is shortened before it is escaped, so that no escape is cut", () => {
   assert.equal(jid("@".repeat(100)), `${"\\40".repeat(24)}-00ff@g.org`);
   assert.equal(jid(`${"x".repeat(23)} yz`), `${"x".repeat(23)}-00ff@g.org`);
