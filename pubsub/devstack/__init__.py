@@ -6,6 +6,8 @@ production the system's own services run, with the same two files.
 
 from .errors import StackError
 from .ports import Ports
+from .processes import Child
 from .stack import Stack
+from .watch import until_told_to_end, watch
 
-__all__ = ["Ports", "Stack", "StackError"]
+__all__ = ["Child", "Ports", "Stack", "StackError", "until_told_to_end", "watch"]

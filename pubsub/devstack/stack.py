@@ -153,6 +153,7 @@ class Stack:
     def prepare(self) -> None:
         """Do all that ``start()`` does except starting; ``settings`` holds values afterwards."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
         self._resources.enter_context(files.locked(self.folder))
         atexit.register(self.stop)
         programs = files.find_programs(PROGRAMS | (NGINX if self.with_nginx else {}))

@@ -1,0 +1,128 @@
+"""``python -m demo``: ejabberd, nginx and Django together, until Ctrl-C."""
+
+import argparse
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+from pubsub.devstack import Child, Ports, Stack, StackError, until_told_to_end, watch
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+CLIENT = CHECKOUT / "media" / "strophe" / "dist" / "pubsub.client.js"
+PORTS = Ports(nginx=8080)  # ejabberd's are nobody's business: whatever is free
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by a proxy
+HELP = """\
+environment variables:
+{ports}
+  DEMO_FOLDER  where all its files live (var/demo)
+  DEMO_METHOD  threaded or prefork: how Django is served (threaded)
+  DEMO_DEBUG   1 shows Django's error pages (0)
+"""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def show(name: str, line: str) -> None:
+    say(f"{name:8} | {line}")
+
+
+def main() -> int:
+    """Run the demo and return the exit code: 0 if it was told to end."""
+    arguments = argparse.ArgumentParser(
+        prog="python -m demo",
+        description="Starts ejabberd, nginx and Django, and stops them on Ctrl-C.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=HELP.format(
+            ports="\n".join(
+                f"  {Ports.variable(field.name)}  ({getattr(PORTS, field.name) or 'any free one'})"
+                for field in fields(Ports)
+            )
+        ),
+    )
+    arguments.parse_args()
+    try:
+        with until_told_to_end():
+            run()
+    except StackError as error:
+        print(f"demo: {error}", file=sys.stderr, flush=True)
+        return 1
+    say("All stopped.")
+    return 0
+
+
+def run() -> None:
+    """Start everything, print the address, and return only by an exception."""
+    if not CLIENT.is_file():
+        raise StackError(f"The browser client {CLIENT} has not been built: run `make client`.")
+    folder = Path(os.environ.get("DEMO_FOLDER") or CHECKOUT / "var" / "demo").absolute()
+    method = os.environ.get("DEMO_METHOD") or "threaded"
+    if method not in {"threaded", "prefork"}:
+        raise StackError(f"DEMO_METHOD={method!r} is neither threaded nor prefork.")
+    ports = PORTS.from_environment()
+    stack = Stack(folder, ports=ports, nginx=True, on_line=show)
+    say("Starting ejabberd and nginx …")
+    with stack:
+        site = f"http://127.0.0.1:{stack.ports.nginx}/"
+        environment = {name: str(value) for name, value in stack.settings.items()}
+        environment |= {"DJANGO_SETTINGS_MODULE": "demo.settings", "DEMO_FOLDER": str(folder)}
+        prepare_django(environment)
+        say("Starting Django …")
+        with serving(stack, environment, method, site) as server:
+            say(f"\nThe demo is at {site}\nCtrl-C stops it.\n")
+            watch([*stack.children, server])
+
+
+def prepare_django(environment: Mapping[str, str]) -> None:
+    """Bring the database and the static files up to date."""
+    os.environ.update(environment)
+    django.setup()
+    say("Preparing the database …")
+    call_command("migrate", interactive=False, verbosity=0)
+    say("Collecting the static files …")
+    call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@contextmanager
+def serving(
+    stack: Stack, environment: Mapping[str, str], method: str, site: str
+) -> Iterator[Child]:
+    """Serve Django over FastCGI, from when nginx answers with its page."""
+    server = Child(
+        "django",
+        [sys.executable, "-m", "django", "runfcgi", f"method={method}", "daemonize=false"]
+        + [f"socket={stack.fastcgi_socket}"],
+        folder=CHECKOUT,
+        environment={**environment, "PYTHONUNBUFFERED": "1"},
+        ready=lambda: answers(site) and answers(f"{site}http-bind"),
+        on_line=show,
+    )
+    with server:
+        yield server
+
+
+def answers(url: str) -> bool:
+    """Tell whether a page is served; raise StackError if it is, and is an error."""
+    try:
+        DIRECT.open(url, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 502:  # nginx: Django does not listen yet
+            return False
+        raise StackError(f"{url} answers with {error}.") from error
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Keeping watch over children until somebody ends it, for the commands that run a stack."""
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from .errors import StackError
+from .processes import Child
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERVAL_SECONDS = 0.25
+
+
+@contextmanager
+def until_told_to_end() -> Iterator[None]:
+    """Run the block until it ends, or until SIGINT, SIGTERM or SIGHUP; none of them is an error.
+
+    Whatever the block does, it sees a KeyboardInterrupt and can tidy up.  Main thread only.
+    """
+    previous = {signum: signal.signal(signum, signal.default_int_handler) for signum in ENDING}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def watch(children: Iterable[Child]) -> None:
+    """Wait until a child ends by itself; raise StackError that names and quotes it."""
+    watched = list(children)
+    while True:
+        for child in watched:
+            if not child.running():
+                raise StackError(f"{child.name} has ended by itself:\n{child.last_words()}")
+        time.sleep(INTERVAL_SECONDS)
