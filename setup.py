@@ -87,6 +87,7 @@ setup(
     extras_require={
         "demo": [],
         "test": [
+            "build>=1.2",
             "pytest>=8",
             "pytest-django>=4.9",
             "pytest-playwright>=0.7",

@@ -103,7 +103,9 @@ def serving(
         + [f"socket={stack.fastcgi_socket}"],
         folder=CHECKOUT,
         environment={**environment, "PYTHONUNBUFFERED": "1"},
-        ready=lambda: answers(site) and answers(f"{site}http-bind"),
+        ready=lambda: (
+            stack.fastcgi_socket.is_socket() and answers(site) and answers(f"{site}http-bind")
+        ),
         on_line=show,
     )
     with server:

@@ -1,0 +1,67 @@
+# Everything that a checkout can do.  `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV := var/venv
+BIN := $(VENV)/bin
+CLIENT := media/strophe
+NPM_READY := var/npm.stamp
+BUILT := $(CLIENT)/dist/pubsub.client.js
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint client build clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+demo: $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with the demo; Ctrl-C stops them
+	@.ci/need erl ejabberd nginx openssl
+	@exec $(BIN)/python -m demo
+
+test: $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser, client
+	@.ci/need erl ejabberd nginx openssl chromium
+	@echo "Testing the browser client …"
+	@npm --prefix $(CLIENT) test
+	@echo "Testing the rest …"
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/ready $(NPM_READY)  ## check style and types of Python and JavaScript
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@npm --prefix $(CLIENT) run lint
+
+client: $(BUILT)  ## build the browser client
+
+build: $(VENV)/ready $(BUILT)  ## make the wheel and the source package in dist/
+	@$(BIN)/python -m build
+
+clean:  ## remove all that the other targets have made, the demo's data included
+	rm -rf var build dist *.egg-info $(CLIENT)/dist $(CLIENT)/node_modules
+
+# The virtual environment, anew whenever what it holds has changed.
+$(VENV)/ready: setup.py pyproject.toml
+	@.ci/need venv
+	@echo "Preparing the virtual environment $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,test,lint]'
+	@touch $@
+
+$(NPM_READY): $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	@.ci/need node npm
+	@echo "Fetching the client's npm packages …"
+	@npm --prefix $(CLIENT) ci --no-audit --no-fund --loglevel=error
+	@mkdir -p $(@D)
+	@touch $@
+
+$(BUILT): $(NPM_READY) $(shell find $(CLIENT)/src -type f) $(wildcard $(CLIENT)/*.mjs $(CLIENT)/*.js)
+	@.ci/need node npm
+	@echo "Building the browser client …"
+	@npm --prefix $(CLIENT) run --silent build
+	@touch $@
