@@ -66,7 +66,8 @@ setup(
     packages=[
         *find_packages(include=["pubsub", "pubsub.*"]),
         "pubsub.deploy",
-        "pubsub.static.pubsub",
+        # An editable install comes before the client is built, and does without.
+        *(["pubsub.static.pubsub"] if (HERE / CLIENT).is_dir() else []),
     ],
     package_dir={"pubsub.deploy": "deploy", "pubsub.static.pubsub": CLIENT},
     package_data={
