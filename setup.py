@@ -97,6 +97,7 @@ setup(
             "hypothesis>=6.100",
             "slixmpp>=1.8",
             "trustme>=1.1",
+            "websockets>=14",
         ],
         "lint": [
             "ruff>=0.12",

@@ -1,0 +1,44 @@
+"""Visitors who leave leave nothing behind on the server."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from pubsub import nodes, publish
+from tests.visitors import BoshVisitor, WebSocketVisitor
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("xmpp_settings")]
+
+#: ejabberd takes a BOSH session for gone when nobody polls it for `wait` and 30 s more.
+BOSH_INACTIVITY = 45
+
+
+def test_a_thousand_visits_leave_no_subscription(stack):
+    """Half of the visitors say goodbye; the others' connections break."""
+    node = f"/test/{uuid.uuid4().hex}"
+    publish(node, "Hello").result(10)
+    bosh = [BoshVisitor(stack.settings, node) for _ in range(50)]
+    assert len(nodes.subscriptions(node).result(10)) == 50
+    for number, visitor in enumerate(bosh):
+        leave(visitor, politely=number % 2 == 0)
+    with ThreadPoolExecutor(8) as pool:
+        visits = list(pool.map(partial(visit, stack.settings, node), range(950)))
+    assert sum(visits) == 950  # each was subscribed, asked from the node's owner
+    eventually(lambda: nodes.subscriptions(node).result(10) == [], within=BOSH_INACTIVITY)
+
+
+def visit(settings, node, number):
+    visitor = WebSocketVisitor(settings, node)
+    subscribed = bool(nodes.subscriptions(node).result(10))
+    leave(visitor, politely=number % 2 == 0)
+    return subscribed
+
+
+def leave(visitor, *, politely):
+    if politely:
+        visitor.say_goodbye()
+    else:
+        visitor.vanish()

@@ -1,0 +1,108 @@
+"""Visitors as the server sees them: pages that connect, subscribe, and leave, politely or not."""
+
+import base64
+import http.client
+import secrets
+import socket
+import struct
+import xml.etree.ElementTree as ET
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+from xml.sax.saxutils import quoteattr
+
+from websockets.sync.client import connect
+
+BIND = (
+    '<iq xmlns="jabber:client" type="set" id="b">'
+    '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"/></iq>'
+)
+BOSH = "http://jabber.org/protocol/httpbind"
+JID = "{urn:ietf:params:xml:ns:xmpp-bind}jid"
+
+
+def auth(name: str) -> str:
+    secret = base64.b64encode(f"\0{name}\0any password".encode()).decode()
+    return f'<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">{secret}</auth>'
+
+
+def subscribe(service: str, node: str, jid: str) -> str:
+    return (
+        f'<iq xmlns="jabber:client" type="set" id="s" to={quoteattr(service)}>'
+        '<pubsub xmlns="http://jabber.org/protocol/pubsub">'
+        f"<subscribe node={quoteattr(node)} jid={quoteattr(jid)}/></pubsub></iq>"
+    )
+
+
+def abort(connection: socket.socket) -> None:
+    """End a TCP connection as a crash does: by a reset, without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class WebSocketVisitor:
+    """A page over XMPP WebSocket (RFC 7395)."""
+
+    def __init__(self, settings: dict, node: str) -> None:
+        domain = settings["PUBSUB_GUEST_DOMAIN"]
+        self._open = (
+            f'<open xmlns="urn:ietf:params:xml:ns:xmpp-framing" to="{domain}" version="1.0"/>'
+        )
+        self._stack = ExitStack()
+        self._socket = self._stack.enter_context(
+            connect(settings["PUBSUB_WEBSOCKET_URL"], subprotocols=["xmpp"])
+        )
+        self._ask(self._open, answers=2)
+        assert "success" in self._ask(auth(secrets.token_hex(8)))
+        self._ask(self._open, answers=2)
+        jid = ET.fromstring(self._ask(BIND)).find(f".//{JID}").text
+        answer = ET.fromstring(self._ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, jid)))
+        assert answer.get("type") == "result"
+
+    def say_goodbye(self) -> None:
+        self._socket.send('<close xmlns="urn:ietf:params:xml:ns:xmpp-framing"/>')
+        self._stack.close()
+
+    def vanish(self) -> None:
+        abort(self._socket.socket)
+        self._stack.close()
+
+    def _ask(self, text: str, answers: int = 1) -> str:
+        self._socket.send(text)
+        for _ in range(answers):
+            answer = self._socket.recv(timeout=20)
+        return str(answer)
+
+
+class BoshVisitor:
+    """A page over BOSH (XEP-0124, XEP-0206)."""
+
+    def __init__(self, settings: dict, node: str) -> None:
+        self._url = urlsplit(settings["PUBSUB_BOSH_URL"])
+        self._connection = http.client.HTTPConnection(self._url.netloc, timeout=20)
+        self._rid = secrets.randbelow(10**9)
+        self._sid = ""
+        to = f'to="{settings["PUBSUB_GUEST_DOMAIN"]}"'
+        self._sid = self._post(
+            f'{to} wait="1" hold="1" ver="1.6" xmlns:xmpp="urn:xmpp:xbosh" xmpp:version="1.0"'
+        ).get("sid")
+        self._post(children=auth(secrets.token_hex(8)))
+        self._post(f'{to} xmlns:xmpp="urn:xmpp:xbosh" xmpp:restart="true"')
+        jid = self._post(children=BIND).find(f".//{JID}").text
+        answer = self._post(children=subscribe(settings["XMPP_PUBSUB_HOST"], node, jid))
+        assert answer.find("{jabber:client}iq").get("type") == "result"
+
+    def say_goodbye(self) -> None:
+        self._post('type="terminate"')
+        self._connection.close()
+
+    def vanish(self) -> None:
+        if self._connection.sock:
+            abort(self._connection.sock)
+        self._connection.close()
+
+    def _post(self, attributes: str = "", children: str = "") -> ET.Element:
+        self._rid += 1
+        sid = f'sid="{self._sid}"' if self._sid else ""
+        body = f'<body xmlns="{BOSH}" rid="{self._rid}" {sid} {attributes}>{children}</body>'
+        self._connection.request("POST", self._url.path, body.encode())
+        return ET.fromstring(self._connection.getresponse().read())
