@@ -8,7 +8,7 @@ import pytest
 
 from pubsub import nodes, publish
 from tests.visitors import BoshVisitor, WebSocketVisitor
-from tests.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("xmpp_settings")]
 
@@ -27,7 +27,11 @@ def test_a_thousand_visits_leave_no_subscription(stack):
     with ThreadPoolExecutor(8) as pool:
         visits = list(pool.map(partial(visit, stack.settings, node), range(950)))
     assert sum(visits) == 950  # each was subscribed, asked from the node's owner
-    eventually(lambda: nodes.subscriptions(node).result(10) == [], within=BOSH_INACTIVITY)
+    until(
+        lambda: nodes.subscriptions(node).result(10) == [],
+        "no subscription is left",
+        seconds=BOSH_INACTIVITY,
+    )
 
 
 def visit(settings, node, number):
