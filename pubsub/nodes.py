@@ -1,7 +1,7 @@
 """Nodes on the server: their configuration, their items, and who is on them (XEP-0060 §8).
 
-Every function returns a Future that fails with RequestRefused when the server says no, and
-raises BackendError at once when the configured backend has no server to ask.
+All but ensure() return a Future that fails with RequestRefused when the server says no, and raise
+BackendError at once when the configured backend has no server to ask.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ def create(node: str, **configuration: Any) -> Future[None]:
         ``max_items=10``; they are laid over PUBSUB_NODE_DEFAULTS.
     """
     return get_backend().create_node(node, configuration)
+
+
+def ensure(node: str) -> None:
+    """Queue the creation of a node, unless this process knows that it exists.
+
+    Nothing is returned and nothing fails here: whoever needs the node will hear of it.
+    """
+    get_backend().ensure_node(node)
 
 
 def configure(node: str, **configuration: Any) -> Future[None]:

@@ -56,6 +56,11 @@ class PubSub:
         """Whether saves of this model are published."""
         return model in self._publications
 
+    @property
+    def publications(self) -> list[Publication]:
+        """The Publication of each registered model, in the order of registration."""
+        return list(self._publications.values())
+
     # Private
 
     def _saved(

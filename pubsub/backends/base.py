@@ -28,6 +28,9 @@ class BaseBackend:
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
 
+    def ensure_node(self, node: str) -> None:
+        """Queue the creation of a node, unless this process knows that it exists."""
+
     def close(self) -> None:
         """Send what is still queued, within a time limit, and let go of everything."""
 

@@ -51,9 +51,20 @@ class XMPPBackend(BaseBackend):
             assert item.id is not None
             return self._connection.request(stanzas.retract(self._service, item.node, item.id))
         if item.node not in self._existing:
-            self._ensure_node(item.node)
+            # The server would create it by itself, but with a configuration of its own.
+            self.ensure_node(item.node)
         request = stanzas.publish(self._service, item.node, item.payload, item.id)
         return self._connection.request(request)
+
+    def ensure_node(self, node: str) -> None:
+        with self._existing_lock:  # or another thread's item would overtake the creation
+            if node in self._existing:
+                return
+            created = self.create_node(node, {})
+            if len(self._existing) >= REMEMBERED_NODES:
+                del self._existing[next(iter(self._existing))]
+            self._existing[node] = None
+        created.add_done_callback(partial(self._created, node))
 
     def close(self) -> None:
         self._connection.close()
@@ -87,20 +98,6 @@ class XMPPBackend(BaseBackend):
         return self._connection.request(stanzas.affiliations(self._service, valid_node(node)))
 
     # Private
-
-    def _ensure_node(self, node: str) -> None:
-        """Queue the creation of a node ahead of the first item that this process sends there.
-
-        The server would create it by itself, but with a configuration of its own.
-        """
-        with self._existing_lock:  # or another thread's item would overtake the creation
-            if node in self._existing:
-                return
-            created = self.create_node(node, {})
-            if len(self._existing) >= REMEMBERED_NODES:
-                del self._existing[next(iter(self._existing))]
-            self._existing[node] = None
-        created.add_done_callback(partial(self._created, node))
 
     def _created(self, node: str, created: Future[None]) -> None:
         error = created.exception()

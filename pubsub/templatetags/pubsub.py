@@ -10,6 +10,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html, json_script
 from django.utils.safestring import SafeString
 
+from pubsub import nodes
+from pubsub import pubsub as registry
 from pubsub.conf import conf
 
 register = template.Library()
@@ -22,7 +24,12 @@ def pubsub_client(context: Context) -> SafeString:
     Nothing on the page runs inline, so ``script-src 'self'`` is enough for a content security
     policy.  Where the page has a nonce (``csp_nonce`` in the context, or on the request as
     django-csp puts it there) the script bears it.
+
+    The nodes of registered models are created if need be, so that the page can subscribe to them
+    before the first row is saved.
     """
+    for publication in registry.publications:
+        nodes.ensure(publication.node)
     return format_html(
         '{}\n<script src="{}"{}></script>',
         json_script(client_configuration(), "pubsub-config"),

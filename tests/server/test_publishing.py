@@ -159,6 +159,15 @@ def test_defaults_of_the_sites_own_are_used(settings, node):
     assert len(nodes.items(node).result(10)) == 2
 
 
+def test_a_node_is_there_before_the_first_item_when_it_is_ensured(stack, node):
+    nodes.ensure(node)
+    nodes.ensure(node)
+    assert nodes.configuration(node).result(10)["send_last_published_item"] == "never"
+    with listening(stack.settings, node) as listener:
+        publish(node, "the first")
+        assert listener.next().text == "the first"
+
+
 def test_a_node_deleted_meanwhile_is_created_again(node):
     publish(node, "Hello").result(10)
     nodes.delete(node).result(10)

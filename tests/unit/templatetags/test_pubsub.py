@@ -4,9 +4,18 @@ import json
 import re
 from types import SimpleNamespace
 
+import pytest
 from django.template import Context, Template
 
+from pubsub.backends import get_backend
+from tests.testapp.models import Author, Post
+
 TEMPLATE = Template("{% load pubsub %}{% pubsub_client %}")
+
+
+@pytest.fixture(autouse=True)
+def without_a_server(settings):
+    settings.PUBSUB_BACKEND = "pubsub.backends.dummy.DummyBackend"
 
 
 def render(**context):
@@ -15,6 +24,14 @@ def render(**context):
 
 def test_the_tag_loads_the_client():
     assert render().endswith('<script src="/static/pubsub/pubsub.client.js"></script>')
+
+
+def test_the_nodes_of_registered_models_are_created(register, monkeypatch):
+    ensured = []
+    monkeypatch.setattr(get_backend(), "ensure_node", ensured.append)
+    register([Author, Post])
+    render()
+    assert ensured == ["/testapp/Author", "/testapp/Post"]
 
 
 def test_the_configuration_is_json_that_names_no_secret(settings):

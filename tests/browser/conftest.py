@@ -1,0 +1,97 @@
+"""The demo as visitors see it: Chromium, nginx, FastCGI, Django and ejabberd.
+
+site          the running demo, shared by the tests of one worker
+visit         opens a page of its own browser context, and fails the test on errors in it
+publisher     pytest-django's ``settings``, so that the test itself publishes as the site does
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+
+from demo.__main__ import serving
+from pubsub.devstack import Child, Stack
+from tests.conftest import ACCOUNTS
+
+
+@dataclass
+class Site:
+    """The demo, and the processes behind it."""
+
+    url: str
+    stack: Stack
+    django: Child
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """Debian's Chromium, which asks nobody for updates while it is tested."""
+    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+    return {**browser_type_launch_args, "executable_path": "/usr/bin/chromium", "args": quiet}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The demo on ports of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    with Stack(folder, nginx=True, accounts=ACCOUNTS) as stack:
+        environment = {name: str(value) for name, value in stack.settings.items()}
+        environment |= {"DJANGO_SETTINGS_MODULE": "demo.settings", "DEMO_FOLDER": str(folder)}
+        for command in ("migrate", "collectstatic"):
+            subprocess.run(
+                [sys.executable, "-m", "django", command, "--no-input", "--verbosity=0"],
+                env=environment,
+                check=True,
+            )
+        url = f"http://127.0.0.1:{stack.ports.nginx}/"
+        with serving(stack, environment, "threaded", url) as django:
+            yield Site(url, stack, django)
+
+
+@pytest.fixture(scope="session")
+def base_url(site: Site) -> str:
+    """pytest-playwright's: what addresses are relative to."""
+    return site.url
+
+
+@pytest.fixture
+def publisher(site: Site, settings: Any) -> Any:
+    """The settings with which the test itself publishes."""
+    for name, value in site.stack.settings.items():
+        setattr(settings, name, value)
+    return settings
+
+
+@pytest.fixture
+def visit(site: Site, new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., Page]]:
+    """A function that opens the demo in a context of its own, online unless told otherwise.
+
+    Whatever a page reports as an error, in its console or by an uncaught exception, fails the
+    test, unless the test has taken it out of ``page.errors``.
+    """
+    pages: list[Page] = []
+
+    def open_page(query: str = "", *, online: bool = True, **options: Any) -> Page:
+        page = new_context(**options).new_page()
+        errors: list[str] = []
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                errors.append(message.text)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.errors = errors  # type: ignore[attr-defined]
+        page.goto(f"/{query}")
+        if online:
+            page.locator("#connection[data-state=online]").wait_for()
+        pages.append(page)
+        return page
+
+    yield open_page
+    assert [error for page in pages for error in page.errors] == []  # type: ignore[attr-defined]
