@@ -181,7 +181,7 @@ class Stack:
 
     def _prepare_ejabberd(self, erl: str, password: str, server_pem: Path) -> Child:
         libraries = erlang_libraries()
-        macros = {
+        macros: dict[str, str | int] = {
             "C2S_IP": LOOPBACK,
             "C2S_PORT": self.ports.xmpp,
             "C2S_TLS_PORT": self.ports.xmpp_tls,

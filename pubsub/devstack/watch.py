@@ -1,9 +1,12 @@
 """Keeping watch over children until somebody ends it, for the commands that run a stack."""
 
+import atexit
 import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+from mirakuru.base import cleanup_subprocesses
 
 from .errors import StackError
 from .processes import Child
@@ -16,8 +19,12 @@ INTERVAL_SECONDS = 0.25
 def until_told_to_end() -> Iterator[None]:
     """Run the block until it ends, or until SIGINT, SIGTERM or SIGHUP; none of them is an error.
 
+    This is for a process that has nothing else to do than to hold a stack.
     Whatever the block does, it sees a KeyboardInterrupt and can tidy up.  Main thread only.
     """
+    # At exit mirakuru kills every process whose mark contains this one's number, be it within a
+    # longer number; ours carry no mark (see Child) and need none of that.
+    atexit.unregister(cleanup_subprocesses)
     previous = {signum: signal.signal(signum, signal.default_int_handler) for signum in ENDING}
     try:
         yield

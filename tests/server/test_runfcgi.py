@@ -152,6 +152,24 @@ def test_it_serves_and_ends_cleanly(serve: Any, method: str, signum: int) -> Non
 
 
 @pytest.mark.parametrize("method", ["threaded", "prefork"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_ends_although_nobody_has_asked_for_anything(
+    serve: Any, method: str, signum: int
+) -> None:
+    served = serve(f"method={method}")
+    if method == "prefork":
+        wait_until(lambda: idle(served.process.pid), "the parent's wait for its children")
+    assert served.end(signum) == 0
+    assert served.process.pid in served.marks("exit")
+
+
+def idle(pid: int) -> bool:
+    """Tell whether a process has its children and sleeps."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return len(children) >= 5 and Path(f"/proc/{pid}/stat").read_text().split()[2] == "S"
+
+
+@pytest.mark.parametrize("method", ["threaded", "prefork"])
 def test_a_request_at_work_is_finished_before_the_end(serve: Any, method: str) -> None:
     served = serve(f"method={method}")
     with ThreadPoolExecutor() as pool:
@@ -200,6 +218,20 @@ def test_an_error_of_the_application_is_answered(serve: Any, method: str) -> Non
     assert "RuntimeError: broken outside Django" in served.get("/broken")
     assert "process" in served.get()
     assert served.end() == 0
+
+
+def test_a_request_survives_when_every_process_is_told_to_end(serve: Any) -> None:
+    served = serve("method=prefork")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(served.get, "/held", "until=now")
+        (working,) = wait_until(lambda: served.marks("began"), "the request")
+        os.kill(working, signal.SIGTERM)  # as systemd does
+        served.process.terminate()
+        wait_until(lambda: served.marks("exit"), "the end's beginning")
+        (served.folder / "now").touch()
+        assert "process" in answer.result(PATIENCE)
+    assert served.process.wait(PATIENCE) == 0
+    assert working in served.marks("exit")
 
 
 def test_sigusr1_renews_the_children_and_not_the_parent(serve: Any) -> None:

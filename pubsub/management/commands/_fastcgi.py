@@ -19,8 +19,8 @@ PATIENCE_SECONDS = 10.0  # how long a request may go on after the server has bee
 class _StatusSocket:
     """The parent's end of the line to a child.
 
-    flup compares what it receives, and sends, as text: with bytes every child counts as idle for
-    ever (so no more than ``maxSpare`` are ever started), and SIGUSR1 ends the parent.
+    flup compares what it receives with text: with bytes every child counts as idle for ever, and
+    no more than ``maxSpare`` are ever started.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -31,8 +31,8 @@ class _StatusSocket:
     def recv(self, size: int) -> str:
         return self._sock.recv(size).decode("latin-1")
 
-    def send(self, text: str) -> int:
-        return self._sock.send(text.encode("latin-1"))
+    def shutdown(self) -> None:
+        self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Given:
@@ -66,6 +66,35 @@ class _Preforking:
             if isinstance(child["file"], socket.socket):
                 child["file"] = _StatusSocket(child["file"])
         return spawned
+
+    def _child(self, sock: socket.socket, parent: socket.socket) -> None:
+        # systemd tells every process of a service to end, and so would end requests at work.  A
+        # child ends when its parent closes the line between them, or is no more.
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        super()._child(sock, parent)  # type: ignore[misc]
+
+    # flup's own handlers only set a flag, which nobody looks at before the next request: since
+    # Python 3.5 (PEP 475) a signal does not interrupt select().  Dismissing the children does,
+    # and is what each of the signals asks for.
+
+    def _intHandler(self, signum: int, frame: object) -> None:  # noqa: N802
+        super()._intHandler(signum, frame)  # type: ignore[misc]
+        self._dismiss_children()
+
+    def _hupHandler(self, signum: int, frame: object) -> None:  # noqa: N802
+        super()._hupHandler(signum, frame)  # type: ignore[misc]
+        self._dismiss_children()
+
+    def _usr1Handler(self, signum: int, frame: object) -> None:  # noqa: N802
+        # Renews the children; flup's own would send them text, which ends the parent.
+        self._dismiss_children()
+
+    def _dismiss_children(self) -> None:
+        """Tell the children to end once they are idle; the main loop sees their lines closed."""
+        for child in self._children.values():
+            if isinstance(child["file"], _StatusSocket):
+                child["file"].shutdown()
 
     def _cleanupChildren(self) -> None:  # noqa: N802
         # flup's own interrupts requests at work, and waits for ever for a child that hangs: since

@@ -4,12 +4,13 @@ The options bear the names of the command that Django had up to version 1.8.
 """
 
 import os
+import signal
 import socket
 import stat
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -89,7 +90,14 @@ class Command(BaseCommand):
         if "help" in pairs:
             self.print_help("manage.py", "runfcgi")
             return
-        options = read_options(pairs, given)
+        # flup listens to these only while it serves; before, and in the handlers at exit, they
+        # end the process as cleanly.
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            self.open_and_serve(read_options(pairs, given))
+
+    def open_and_serve(self, options: dict[str, Any]) -> None:
         application = get_internal_wsgi_application()
         with ExitStack() as cleanup:
             listener, where = open_listener(options, cleanup)

@@ -1,0 +1,93 @@
+"""``python -m demo``, run as a process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.server.test_devstack import fetch, processes_of, wait_until
+
+PATIENCE = 60.0
+CHECKOUT = Path(__file__).parents[2]
+
+
+@contextmanager
+def demo(folder: Path, *options: str, **environ: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo", *options],
+        cwd=CHECKOUT,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("XMPP_")},
+            "DEMO_FOLDER": str(folder),
+            "PUBSUB_STACK_NGINX_PORT": "0",
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def address(process: "subprocess.Popen[str]") -> str:
+    """Read the demo's output until it says where it is."""
+    said = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.fullmatch(r"The demo is at (\S+)\n", line):
+            return found[1]
+    pytest.fail("".join(said))
+
+
+@pytest.mark.parametrize(
+    ("method", "signum", "code"),
+    [
+        ("threaded", signal.SIGINT, 0),
+        ("prefork", signal.SIGTERM, 0),
+        ("threaded", signal.SIGKILL, -signal.SIGKILL),
+        ("prefork", signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_it_serves_its_page_and_leaves_nothing_running(
+    tmp_path: Path, method: str, signum: int, code: int
+) -> None:
+    folder = tmp_path / "demo"
+    with demo(folder, DEMO_METHOD=method) as process:
+        status, page, _ = fetch(address(process))
+        assert (status, page.lstrip()[:9].lower()) == (200, "<!doctype")
+        process.send_signal(signum)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, output
+    wait_until(lambda: processes_of(folder) == [], "the end of all processes")
+
+
+def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with demo(folder) as process:
+        address(process)
+        django = next(line for line in processes_of(folder) if "runfcgi" in line)
+        os.kill(int(django.split()[0]), signal.SIGKILL)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "demo: django has ended by itself" in output
+    assert processes_of(folder) == []
+
+
+def test_help_lists_the_environment_variables(tmp_path: Path) -> None:
+    with demo(tmp_path, "--help") as process:
+        output, _ = process.communicate(timeout=PATIENCE)
+    for name in ("NGINX_PORT", "XMPP_PORT", "XMPP_TLS_PORT", "HTTP_PORT"):
+        assert f"PUBSUB_STACK_{name}" in output
+    assert "DEMO_METHOD" in output
