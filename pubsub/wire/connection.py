@@ -234,7 +234,7 @@ class Connection:
             for stanza in session.read():
                 self._last_heard = time.monotonic()
                 self._handle(stanza)
-            silent = self._ledger.silence(self._last_heard)
+            silent = self._ledger.silence()
             if silent is not None:
                 self._ledger.fail_all(self._too_late())
                 raise StreamLost(self.server, f"no answer for {silent:.1f} s")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -27,7 +26,7 @@ class Pending(Generic[T]):
 
     request: stanzas.Request[T]
     future: Future[T]
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
     overtaken: float | None = None
 
     def age(self) -> float:
@@ -36,7 +35,8 @@ class Pending(Generic[T]):
 
     def fail(self, error: PubSubError) -> None:
         """Give the Future an error, unless somebody has cancelled it."""
-        with suppress(InvalidStateError):
+        # The second half tells those who wait for a cancelled Future that it has been dropped.
+        if self.future.running() or self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
@@ -49,6 +49,7 @@ class Ledger:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._waiting: dict[str, Pending[Any]] = {}
+        self._last_answer = 0.0
 
     @property
     def size(self) -> int:
@@ -74,6 +75,7 @@ class Ledger:
             return
         self._mark_overtaken(id)
         del self._waiting[id]
+        self._last_answer = time.monotonic()
         if answer.getAttr("type") == "error":
             error = stanzas.parse_error(answer)
             if error.condition not in pending.request.done_when:
@@ -82,16 +84,19 @@ class Ledger:
         try:
             result = pending.request.parse(answer)
         except Exception as error:  # noqa: BLE001 (whatever the answer holds)
-            pending.fail(PubSubError(f"the server's answer makes no sense ({error!r}): {answer}"))
+            pending.fail(PubSubError(f"the server's answer makes no sense ({error!r})"))
         else:
             pending.future.set_result(result)
 
-    def silence(self, last_heard: float) -> float | None:
-        """Seconds that the server has kept us waiting, when that is too long; else None."""
+    def silence(self) -> float | None:
+        """Seconds that the server has kept us waiting, when that is too long; else None.
+
+        Only answers count: a server that says other things all the time may still have forgotten.
+        """
         oldest = next(iter(self._waiting.values()), None)
         if oldest is None:
             return None
-        waited = time.monotonic() - max(last_heard, oldest.since)
+        waited = time.monotonic() - max(self._last_answer, oldest.since)
         return waited if waited > self._timeout else None
 
     def expire(self, error: Callable[[], PubSubError]) -> None:

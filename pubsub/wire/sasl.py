@@ -7,10 +7,14 @@ both sides know is taken, and there is nothing to fall back to.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection
 from typing import Protocol
 
 import scramp
+
+#: A server that asks for more iterations wants to keep us busy: some seconds of one processor.
+MOST_ITERATIONS = 1_000_000
 
 
 class SASLError(Exception):
@@ -55,6 +59,9 @@ class Plain:
     name = "PLAIN"
 
     def __init__(self, username: str, password: str) -> None:
+        for what, text in (("name", username), ("password", password)):
+            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+                raise SASLError(f"the {what} holds a character that PLAIN cannot carry")
         self._text = f"\0{username}\0{password}"
 
     def initial(self) -> str:
@@ -84,6 +91,9 @@ class Scram:
 
     def respond(self, challenge: str) -> str:
         message = self._decode(challenge)
+        count = re.search(r"(?:^|,)i=(\d+)", message)
+        if count and int(count[1][:9]) > MOST_ITERATIONS:
+            raise SASLError(f"it asks for {count[1][:40]} iterations of {self.name}")
         if self._challenged:  # the server's proof may come as a challenge, too
             self._check(message)
             return ""

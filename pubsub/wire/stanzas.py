@@ -261,11 +261,9 @@ def parse_subscriptions(result: Node) -> list[Subscription]:
     if tag is None:
         return []
     return [
-        Subscription(
-            child.getAttr("jid"), child.getAttr("subscription"), child.getAttr("subid") or ""
-        )
+        Subscription(child.getAttr("jid"), state, child.getAttr("subid") or "")
         for child in tag.getTags("subscription")
-        if child.getAttr("subscription") != "none"
+        if (state := child.getAttr("subscription") or "none") != "none" and child.getAttr("jid")
     ]
 
 
@@ -273,7 +271,11 @@ def parse_affiliations(result: Node) -> dict[str, str]:
     """JID → affiliation, from the result of :func:`affiliations`."""
     tag = _child(result, NS_OWNER, "affiliations")
     children = tag.getTags("affiliation") if tag is not None else []
-    return {child.getAttr("jid"): child.getAttr("affiliation") for child in children}
+    return {
+        child.getAttr("jid"): child.getAttr("affiliation") or "none"
+        for child in children
+        if child.getAttr("jid")
+    }
 
 
 def parse_configuration(result: Node) -> dict[str, str]:
@@ -298,7 +300,7 @@ def _owner(type: str, to: str, child: str, parse: Callable[[Node], T]) -> Reques
 def _form(configuration: Mapping[str, Any]) -> str:
     """A data form of type submit (XEP-0004, XEP-0060 §16.4.4)."""
     fields = "".join(
-        f"<field var={quoteattr('pubsub#' + name)}><value>{escape(_value(value))}</value></field>"
+        f"<field var={quoteattr('pubsub#' + name)}><value>{_value(value)}</value></field>"
         for name, value in configuration.items()
     )
     return (
@@ -308,7 +310,8 @@ def _form(configuration: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    return escape(text, {"\r": "&#13;"})  # a parser reads a bare one as a newline
 
 
 def _child(stanza: Node, namespace: str, name: str) -> Node | None:
