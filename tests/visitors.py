@@ -80,19 +80,28 @@ class BoshVisitor:
         self._url = urlsplit(settings["PUBSUB_BOSH_URL"])
         self._connection = http.client.HTTPConnection(self._url.netloc, timeout=20)
         self._rid = secrets.randbelow(10**9)
-        self._sid = ""
+        self.sid = ""
         to = f'to="{settings["PUBSUB_GUEST_DOMAIN"]}"'
-        self._sid = self._post(
+        self.sid = self._post(
             f'{to} wait="1" hold="1" ver="1.6" xmlns:xmpp="urn:xmpp:xbosh" xmpp:version="1.0"'
         ).get("sid")
         self._post(children=auth(secrets.token_hex(8)))
         self._post(f'{to} xmlns:xmpp="urn:xmpp:xbosh" xmpp:restart="true"')
-        jid = self._post(children=BIND).find(f".//{JID}").text
-        answer = self._post(children=subscribe(settings["XMPP_PUBSUB_HOST"], node, jid))
+        self.jid = self._post(children=BIND).find(f".//{JID}").text
+        answer = self._post(children=subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid))
         assert answer.find("{jabber:client}iq").get("type") == "result"
+
+    @property
+    def next_rid(self) -> int:
+        """The request id with which somebody else may go on (XEP-0124 §14)."""
+        return self._rid + 1
 
     def say_goodbye(self) -> None:
         self._post('type="terminate"')
+        self._connection.close()
+
+    def close(self) -> None:
+        """Leave the session to whom it was handed."""
         self._connection.close()
 
     def vanish(self) -> None:
@@ -102,7 +111,7 @@ class BoshVisitor:
 
     def _post(self, attributes: str = "", children: str = "") -> ET.Element:
         self._rid += 1
-        sid = f'sid="{self._sid}"' if self._sid else ""
+        sid = f'sid="{self.sid}"' if self.sid else ""
         body = f'<body xmlns="{BOSH}" rid="{self._rid}" {sid} {attributes}>{children}</body>'
         self._connection.request("POST", self._url.path, body.encode())
         return ET.fromstring(self._connection.getresponse().read())
