@@ -1,0 +1,156 @@
+"""A new project that installs the wheel and does what README.rst says, to the letter."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pubsub.devstack import Child
+from pubsub.devstack.processes import listening
+from tests.waiting import until
+
+CHECKOUT = Path(__file__).parents[2]
+README = (CHECKOUT / "README.rst").read_text(encoding="utf-8")
+
+#: Ours names the settings of these tests.
+OWN = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+
+URLS = """
+from django.urls import path
+from django.views.generic import TemplateView
+import blog.models
+
+urlpatterns = [path("", TemplateView.as_view(template_name="page.html"))]
+"""
+
+
+def readme_block(language: str, containing: str) -> str:
+    """The code block of README.rst that contains a text, without its indentation."""
+    blocks = re.findall(rf"\.\. code-block:: {re.escape(language)}\n\n((?:    .*\n|\n)+)", README)
+    (block,) = [block for block in blocks if containing in block]
+    return re.sub("^    ", "", block, flags=re.M)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
+    subprocess.run([*pip, CHECKOUT], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """A virtual environment with the wheel; what it depends on is borrowed from ours."""
+    venv = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    python = venv / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, wheel], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    (packages / "borrowed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return python
+
+
+@pytest.fixture
+def project(python, tmp_path):
+    """What startproject makes, with the model, the call and the page of the README."""
+    manage(python, tmp_path, "startproject", "mysite", ".", program=["-m", "django"])
+    manage(python, tmp_path, "startapp", "blog")
+    models = "from django.db import models\n\n" + readme_block("python", "class Post")
+    (tmp_path / "blog" / "models.py").write_text(models)
+    publications = readme_block("python", "pubsub.register(Post)")
+    (tmp_path / "blog" / "publications.py").write_text(publications)
+    (tmp_path / "blog" / "templates").mkdir()
+    page = readme_block("html+django", "{% pubsub_client %}")
+    (tmp_path / "blog" / "templates" / "page.html").write_text(page)
+    (tmp_path / "mysite" / "urls.py").write_text(URLS)
+    with (tmp_path / "mysite" / "settings.py").open("a") as settings:
+        settings.write('\nINSTALLED_APPS += ["pubsub", "blog"]\n')
+    return tmp_path
+
+
+def manage(python, project, *arguments, program=("manage.py",)):
+    command = [python, "-W", "error", *program, *arguments]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env={**os.environ, **OWN},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_the_client_and_the_configurations(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "pubsub/static/pubsub/pubsub.client.js",
+        "pubsub/static/pubsub/pubsub.client.mjs",
+        "pubsub/static/pubsub/LICENSES.txt",
+        "pubsub/deploy/ejabberd.yml",
+        "pubsub/deploy/nginx.conf",
+        "pubsub/py.typed",
+    } <= names
+    tops = {name.partition("/")[0] for name in names}
+    assert [top for top in tops if top != "pubsub" and not top.endswith(".dist-info")] == []
+
+
+def test_the_readme_works_word_for_word(python, project, new_context):
+    lines: list[str] = []
+    stack = Child(
+        "pubsub_stack",
+        [str(python), "manage.py", "pubsub_stack", "--xmpp-port=0", "--xmpp-tls-port=0"]
+        + ["--http-port=0"],
+        folder=project,
+        environment={**OWN, "PYTHONUNBUFFERED": "1"},
+        ready=lambda: any("PUBSUB_USER_DOMAIN" in line for line in lines),
+        on_line=lambda name, line: lines.append(line),
+    )
+    with stack:
+        printed = [line for line in lines if re.match(r"[A-Z_]+ = ", line)]
+        with (project / "mysite" / "settings.py").open("a") as settings:
+            settings.write("\n".join(printed) + "\n")
+        manage(python, project, "check", "--fail-level", "WARNING")
+        manage(python, project, "makemigrations", "blog")
+        manage(python, project, "migrate", "--verbosity=0")
+        port = free_port()
+        server = Child(
+            "runserver",
+            [str(python), "manage.py", "runserver", "--noreload", str(port)],
+            folder=project,
+            environment=OWN,
+            ready=lambda: listening(port),
+        )
+        with server:
+            said: list[str] = []
+            page = new_context().new_page()
+            page.on("console", lambda m: said.append(m.text) if m.type == "log" else None)
+            page.goto(f"http://127.0.0.1:{port}/")
+            count = (
+                "from pubsub import nodes; print(len(nodes.subscriptions('/blog/Post').result(9)))"
+            )
+            until(
+                lambda: manage(python, project, "shell", "-c", count).split()[-1] == "1",
+                "the page has subscribed",
+            )
+            save = "from blog.models import Post; Post.objects.create(title='Hello').delete()"
+            manage(python, project, "shell", "-c", save)
+            # Asking the page for something lets Playwright hear what it has said meanwhile.
+            until(lambda: page.title() is not None and len(said) >= 2, "both events are told")
+            assert said == ["created 1 Hello", "deleted 1"]
