@@ -149,8 +149,8 @@ def test_the_readme_works_word_for_word(python, project, new_context):
                 lambda: manage(python, project, "shell", "-c", count).split()[-1] == "1",
                 "the page has subscribed",
             )
-            save = "from blog.models import Post; Post.objects.create(title='Hello').delete()"
+            save = "from blog.models import Post; Post.objects.create(title='Hello').save()"
             manage(python, project, "shell", "-c", save)
             # Asking the page for something lets Playwright hear what it has said meanwhile.
             until(lambda: page.title() is not None and len(said) >= 2, "both events are told")
-            assert said == ["created 1 Hello", "deleted 1"]
+            assert said == ["created 1 Hello", "updated 1 Hello"]
