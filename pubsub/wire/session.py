@@ -16,7 +16,13 @@ from xml.sax.saxutils import escape
 
 import xmpp
 
-from pubsub.exceptions import AuthenticationError, ConnectError, StreamLost, TLSError
+from pubsub.exceptions import (
+    AuthenticationError,
+    ConnectError,
+    StreamError,
+    StreamLost,
+    TLSError,
+)
 from pubsub.wire import sasl
 from pubsub.wire.transport import Deadline, Transport
 
@@ -71,6 +77,7 @@ class Session:
 
     def __init__(self, stream: _Stream, jid: str) -> None:
         self._stream = stream
+        self._broken: StreamLost | None = None
         #: The full JID that the server bound.
         self.jid = jid
 
@@ -96,22 +103,28 @@ class Session:
     def write(self, data: memoryview | bytearray) -> int:
         """Write what can be written without waiting; returns the number of bytes.
 
-        :raises StreamLost: when the stream is gone.
+        That the stream is gone is told by :meth:`read`, after what arrived before its end.
         """
-        return self._stream.transport.write(data)
+        try:
+            return self._stream.transport.write(data)
+        except StreamLost as error:
+            self._broken = error
+            return 0
 
-    def read(self) -> list[xmpp.simplexml.Node]:
+    def read(self) -> Iterator[xmpp.simplexml.Node]:
         """The stanzas that have arrived, without waiting.
 
-        :raises StreamLost: when the stream ended, by error, by goodbye, or by what is no XMPP.
+        :raises StreamError: after the last of them, when the stream ended: by error, by goodbye,
+            or by what is no XMPP.
         """
-        for _ in range(READS_AT_ONCE):
-            data = self._stream.transport.read()
-            if not data:
-                break
-            self._stream.parse(data)
-        stanzas, self._stream.stanzas = self._stream.stanzas, []
-        return stanzas
+        stream = self._stream
+        reads = 0
+        while reads < READS_AT_ONCE and stream.receive():
+            reads += 1
+        stanzas, stream.stanzas = stream.stanzas, []
+        yield from stanzas
+        if end := stream.end or self._broken:
+            raise end
 
     def close(self) -> None:
         """Say goodbye if that is possible at once, and close (RFC 6120 §4.4)."""
@@ -147,7 +160,10 @@ class _Stream:
     def __init__(self, account: Account) -> None:
         self.account = account
         self.transport = Transport(account.host, account.port)
+        #: What has arrived and nobody has looked at yet.
         self.stanzas: list[xmpp.simplexml.Node] = []
+        #: Why nothing more will arrive; what came before it is in ``stanzas`` and counts.
+        self.end: StreamError | None = None
         self._unfinished = 0
         self._client = xmpp.Client(account.domain, debug=[])
         self._client.disconnect_handlers = []  # the default one raises out of anywhere
@@ -171,21 +187,32 @@ class _Stream:
         self._authenticate(features)
         return self._bind(self._restart())
 
-    def parse(self, data: bytes) -> None:
-        """Feed bytes to xmpppy's parser; whole stanzas are appended to ``stanzas``."""
+    def receive(self) -> bool:
+        """Read once without waiting; tells whether something came and more may come."""
+        if self.end is None:
+            try:
+                data = self.transport.read()
+                self._parse(data)
+            except StreamError as error:
+                self.end = error
+            else:
+                return bool(data)
+        return False
+
+    # Private
+
+    def _parse(self, data: bytes) -> None:
+        """Feed bytes to xmpppy's parser, which calls :meth:`_collect`."""
         before = len(self.stanzas)
         with self._no_xmpp():
             self._client.Dispatcher.Stream.Parse(data)
         if len(self.stanzas) > before:
             self._unfinished = 0
-            self._refuse_stream_error()
         self._unfinished += len(data)
         if self._unfinished > MAX_STANZA_BYTES:
             raise StreamLost(
                 self.transport.server, f"a stanza of more than {MAX_STANZA_BYTES} bytes"
             )
-
-    # Private
 
     def _restart(self) -> xmpp.simplexml.Node:
         """Open a fresh stream on the same connection and await its features (§4.3.3)."""
@@ -270,11 +297,10 @@ class _Stream:
     def _await(self, *names: str) -> xmpp.simplexml.Node:
         """The next stanza, which must bear one of the names."""
         while not self.stanzas:
-            data = self.transport.read()
-            if data:
-                self.parse(data)
-            else:
-                self.transport.wait_readable()
+            if self.end is not None:
+                raise self.end
+            self.transport.wait_readable()
+            self.receive()
         stanza = self.stanzas.pop(0)
         if stanza.getName() not in names:
             expected = " or ".join(f"<{name}/>" for name in names)
@@ -286,22 +312,22 @@ class _Stream:
 
     def _collect(self, stanza: xmpp.simplexml.Node) -> None:
         self._client.Dispatcher.Stream._mini_dom = None  # or xmpppy would reuse this very node
+        if stanza.getName() == "error" and stanza.getNamespace() == xmpp.NS_STREAMS:
+            self._refuse(stanza)
         self.stanzas.append(stanza)
 
-    def _refuse_stream_error(self) -> None:
-        for stanza in self.stanzas:
-            if stanza.getName() == "error" and stanza.getNamespace() == xmpp.NS_STREAMS:
-                conditions = [child.getName() for child in stanza.getChildren() if child]
-                text = stanza.getTagData("text")
-                reason = ", ".join(name for name in conditions if name != "text")
-                kind = AuthenticationError if reason in LASTING else StreamLost
-                raise kind(
-                    self.transport.server,
-                    f"it ended the stream with {reason}" + (f": {text}" if text else ""),
-                )
+    def _refuse(self, error: xmpp.simplexml.Node) -> NoReturn:
+        """End by the server's own words (§4.9)."""
+        conditions = [child.getName() for child in error.getChildren() if child]
+        text = error.getTagData("text")
+        reason = ", ".join(name for name in conditions if name != "text")
+        kind = AuthenticationError if reason in LASTING else StreamLost
+        raise kind(
+            self.transport.server,
+            f"it ended the stream with {reason}" + (f": {text}" if text else ""),
+        )
 
     def _ended(self) -> NoReturn:
-        self._refuse_stream_error()  # which usually comes in the same packet and says why
         raise StreamLost(self.transport.server, "it ended the stream")
 
     def _restricted(self, *args: Any) -> NoReturn:

@@ -8,10 +8,12 @@ plug-ins, which switch certificate checks off, swallow every error of ``send`` a
 from __future__ import annotations
 
 import ipaddress
+import os
 import select
 import socket
 import ssl
 import time
+import weakref
 
 import xmpp
 
@@ -55,6 +57,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         self._deadline = Deadline(0)
         #: TLS may have to write before it can go on reading.
         self.wants_write = False
+        _transports.add(self)
 
     @property
     def server(self) -> str:
@@ -73,10 +76,8 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         """
         self._deadline = deadline
         try:
-            connected = socket.create_connection(
-                (self.host, self.port), timeout=max(deadline.remaining(), 0.001)
-            )
-        except OSError as error:
+            connected = self._connect(deadline)
+        except (OSError, ValueError, OverflowError) as error:  # no host, no name, no port
             reason = "timed out" if isinstance(error, TimeoutError) else str(error)
             raise ConnectError(self.server, f"cannot connect: {reason}") from error
         # Small stanzas must not wait for the acknowledgement of earlier ones.
@@ -188,7 +189,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
 
         :raises ConnectError: when the time is over.
         """
-        if not self.has_pending:
+        if not (self.has_pending and self._deadline.remaining()):
             self._wait(select.POLLIN)
 
     def close(self) -> None:
@@ -198,6 +199,23 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
 
     # Private
 
+    def _connect(self, deadline: Deadline) -> socket.socket:
+        """Try the host's addresses in turn; each gets its share of the time that is left."""
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for left in range(len(found), 0, -1):
+            family, kind, protocol, _, address = found[-left]
+            connected = socket.socket(family, kind, protocol)
+            connected.settimeout(max(deadline.remaining() / left, 0.001))
+            try:
+                connected.connect(address)
+            except OSError:
+                connected.close()
+                if left == 1:
+                    raise
+            else:
+                return connected
+        raise OSError("it has no address")
+
     def _open(self) -> socket.socket:
         if self._socket is None:
             raise ConnectError(self.server, "not connected")
@@ -206,7 +224,21 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
     def _wait(self, events: int) -> None:
         poll = select.poll()
         poll.register(self._open(), events)
-        if not poll.poll(self._deadline.remaining() * 1000):
+        remaining = self._deadline.remaining()
+        # A peer that always has a byte for us must not make us forget the time.
+        if not remaining or not poll.poll(remaining * 1000):
             raise ConnectError(
                 self.server, f"no answer within {self._deadline.seconds:g} s while logging in"
             )
+
+
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _close_parents() -> None:
+    """In a forked child: the streams are the parent's, those that are being opened, too."""
+    for transport in list(_transports):
+        transport.close()
+
+
+os.register_at_fork(after_in_child=_close_parents)
