@@ -91,12 +91,7 @@ class Connection:
                     "(PUBSUB_QUEUE_SIZE)"
                 )
             else:
-                refusal = None
-                self._queue.append(Pending(request, future))
-                if self._thread is None:
-                    self._start()
-                elif self._asleep:
-                    self._wake()
+                refusal = self._queue_up(Pending(request, future))
         if refusal is not None:
             future.set_exception(refusal)
         return future
@@ -145,21 +140,39 @@ class Connection:
 
     def _after_fork(self) -> None:
         """In the child: the stream and the thread are the parent's; begin anew."""
-        session, pipe = self._session, (self._wake_read, self._wake_write) if self._thread else ()
+        if self._thread is not None:
+            self._close_pipe()
         self._reset()
-        if session is not None:
-            session.abandon()
-        for descriptor in pipe:
-            os.close(descriptor)
+
+    def _queue_up(self, pending: Pending[Any]) -> PubSubError | None:
+        """Add to the queue and see to it that the owner knows; the caller holds the lock."""
+        if self._thread is None:
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:  # no descriptor, no thread left
+                return PubSubError(f"nothing can be sent to {self.server}: {error}")
+        self._queue.append(pending)
+        if self._asleep:
+            self._wake()
+        return None
 
     def _start(self) -> None:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         # A daemon, so that the interpreter does not wait for it before it calls close().
-        self._thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._close_pipe()
+            raise
+        self._thread = thread
         atexit.register(self.close)
+
+    def _close_pipe(self) -> None:
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _wake(self) -> None:
         self._asleep = False
@@ -171,13 +184,13 @@ class Connection:
         try:
             while not self._is_done():
                 if self._session is not None:
-                    self._serve()
-                elif self._has_work():
+                    self._serve(self._session)
+                elif self._queue and time.monotonic() >= self._next_attempt:
                     self._open()
                 else:
-                    self._wait(None, self._idle_seconds())
+                    self._wait()
                 self._expire()
-        except Exception as error:
+        except BaseException as error:  # a callback may raise SystemExit
             # A bug.  Everybody who waits is told, and the next request starts a new thread.
             logger.exception("The owner thread of %s ends", self.server)
             self._lose(StreamLost(self.server, f"its owner thread failed: {error!r}"))
@@ -199,8 +212,7 @@ class Connection:
         with self._queue_lock:
             left, self._queue = self._queue, deque()
             self._thread = None
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._close_pipe()
         for pending in left:
             pending.fail(self._last_error or self._unacknowledged())
 
@@ -212,8 +224,6 @@ class Connection:
             self._last_error = error
             self._next_attempt = time.monotonic() + backoff.delay(self._failures)
             logger.warning("%s (attempt %d)", error, self._failures)
-            if not isinstance(error, PASSING):
-                self._fail_queue(error)  # waiting would not mend it
         else:
             logger.info("Logged in at %s as %s", self.server, self._session.jid)
             self._failures = 0
@@ -222,15 +232,13 @@ class Connection:
             # Ids that nobody can guess, so that nobody can answer in the server's place.
             self._id_prefix = secrets.token_hex(6)
 
-    def _serve(self) -> None:
+    def _serve(self, session: Session) -> None:
         """One turn of an open stream: write, wait, read."""
-        session = self._session
-        assert session is not None
         try:
             self._fill()
             if self._outgoing:
                 del self._outgoing[: session.write(self._outgoing)]
-            self._wait(session, 0 if session.has_pending else self._idle_seconds())
+            self._wait()
             for stanza in session.read():
                 self._last_heard = time.monotonic()
                 self._handle(stanza)
@@ -245,8 +253,8 @@ class Connection:
 
     def _fill(self) -> None:
         """Move requests from the queue to the buffer, oldest first."""
-        while self._queue and len(self._outgoing) < BUFFER:
-            self._send(self._queue.popleft())
+        while len(self._outgoing) < BUFFER and (pending := self._pop()):
+            self._send(pending)
 
     def _send(self, pending: Pending[Any]) -> None:
         if pending.future.set_running_or_notify_cancel():
@@ -277,11 +285,13 @@ class Connection:
 
     def _expire(self) -> None:
         """Fail what has waited too long, saying what it waited for."""
-        if self._session is None:
-            while self._queue and self._queue[0].age() > self.account.timeout:
-                self._queue.popleft().fail(self._last_error or self._too_late())
-        else:
+        if self._session is not None:
             self._ledger.expire(self._too_late)
+        elif self._is_hopeless():
+            self._fail_queue(self._last_error or self._too_late())
+        else:
+            while (pending := self._pop(older_than=self.account.timeout)) is not None:
+                pending.fail(self._last_error or self._too_late())
 
     def _too_late(self) -> RequestTimeout:
         return RequestTimeout(f"no answer from {self.server} within {self.account.timeout:g} s")
@@ -289,9 +299,21 @@ class Connection:
     def _unacknowledged(self) -> StreamLost:
         return StreamLost(self.server, "not acknowledged before the connection was closed")
 
+    def _is_hopeless(self) -> bool:
+        """Whether there is no point in waiting for the next attempt: more of the same will come."""
+        lasting = self._last_error is not None and not isinstance(self._last_error, PASSING)
+        return lasting and time.monotonic() < self._next_attempt
+
+    def _pop(self, older_than: float = 0.0) -> Pending[Any] | None:
+        """Take the oldest request out of the queue, if it is old enough."""
+        with self._queue_lock:  # close() may take them, too
+            if self._queue and self._queue[0].age() >= older_than:
+                return self._queue.popleft()
+        return None
+
     def _fail_queue(self, error: PubSubError) -> None:
-        while self._queue:
-            self._queue.popleft().fail(error)
+        while (pending := self._pop()) is not None:
+            pending.fail(error)
 
     def _heard_seconds_ago(self) -> float:
         return time.monotonic() - self._last_heard
@@ -300,28 +322,25 @@ class Connection:
         """How long nothing needs to be done; None means until somebody calls."""
         now = time.monotonic()
         ends = [self._flush_until] if self._closed else []
-        if self._session is not None:
+        if self._session is None:
+            if self._queue:
+                ends.append(now if self._is_hopeless() else self._next_attempt)
+                ends.append(self._queue[0].since + self.account.timeout)
+        elif self._session.has_pending or (self._queue and len(self._outgoing) < BUFFER):
+            return 0.0
+        elif self._ledger.size:
+            ends.append(now + self.account.timeout / 10)
+        else:
             ends.append(self._last_heard + self._ping_after)
-            if self._ledger.size:
-                ends.append(now + self.account.timeout / 10)
-        elif self._queue:
-            ends.append(self._next_attempt)
-            ends.append(now + self.account.timeout - self._queue[0].age())
         return max(0.0, min(ends) - now + 0.001) if ends else None
 
-    def _has_work(self) -> bool:
-        """Whether a queued request can go on now."""
-        if self._session is None:
-            return bool(self._queue) and time.monotonic() >= self._next_attempt
-        return bool(self._queue) and len(self._outgoing) < BUFFER
-
-    def _wait(self, session: Session | None, seconds: float | None) -> None:
+    def _wait(self) -> None:
         """Wait until somebody calls, the stream has something for us, or the time is over."""
+        session = self._session
         with self._queue_lock:
-            # From here on a new request wakes us; one that came just before is seen below.
+            # From here on a new request wakes us; one that came before is seen by what follows.
             self._asleep = True
-        if self._has_work():
-            seconds = 0
+            seconds = self._idle_seconds()
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         if session is not None:

@@ -93,7 +93,9 @@ class Ledger:
 
         Only answers count: a server that says other things all the time may still have forgotten.
         """
-        oldest = next(iter(self._waiting.values()), None)
+        # Those that were passed over prove that it does answer; they expire by themselves.
+        waiting = self._waiting.values()
+        oldest = next((pending for pending in waiting if pending.overtaken is None), None)
         if oldest is None:
             return None
         waited = time.monotonic() - max(self._last_answer, oldest.since)

@@ -161,6 +161,14 @@ def test_answers_that_nobody_waits_for_do_not_break_the_silence(ledger, clock):
     assert ledger.silence() is not None
 
 
+def test_a_request_that_was_passed_over_does_not_make_the_server_silent(ledger, clock):
+    sent(ledger, "a")
+    sent(ledger, "b")
+    ledger.settle(answer("b"))
+    clock.now += 100
+    assert ledger.silence() is None
+
+
 def test_a_request_that_was_passed_over_expires(ledger, clock):
     lost, answered, waiting = (sent(ledger, id) for id in "abc")
     ledger.settle(answer("b"))
