@@ -4,7 +4,6 @@ import base64
 import http.client
 import secrets
 import socket
-import struct
 import xml.etree.ElementTree as ET
 from contextlib import ExitStack
 from urllib.parse import urlsplit
@@ -34,9 +33,8 @@ def subscribe(service: str, node: str, jid: str) -> str:
 
 
 def abort(connection: socket.socket) -> None:
-    """End a TCP connection as a crash does: by a reset, without a word."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    """End a TCP connection without a word of the protocol above it."""
+    connection.shutdown(socket.SHUT_RDWR)
 
 
 class WebSocketVisitor:

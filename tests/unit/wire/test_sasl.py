@@ -169,8 +169,9 @@ def test_a_third_challenge_ends_it():
 @pytest.mark.parametrize("name", BOTH)
 @pytest.mark.parametrize("secret", ["a\0b", "\ud800", "\u0627x"])
 def test_scram_refuses_what_it_cannot_carry(name, secret):
-    with pytest.raises(sasl.SASLError):
-        sasl.Scram(name, "django", secret)
+    with pytest.raises(sasl.SASLError):  # at once or, by older scramp, when it comes to the proof
+        client = sasl.Scram(name, "django", secret)
+        client.respond(Server(name, "secret").first(client.initial()))
 
 
 @given(words=st.lists(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")), max_size=3))
