@@ -386,7 +386,7 @@ def test_a_server_that_is_down_is_named(account):
 
 @pytest.mark.parametrize(
     "host",
-    ["no-such-host.invalid", "", "a" * 64 + ".example", "a..b", "\ud800", "host name", "a\0b"],
+    ["no-such-host.invalid", "", "a" * 64 + ".example", "a..b", "host name", "a\0b"],
 )
 def test_a_host_that_does_not_exist_is_named(account, host):
     with pytest.raises(ConnectError, match="cannot connect") as error:
