@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,13 +36,13 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     if backend.manages_nodes:
         numbers = list(_check_numbers())
         # The others read the numbers, so they have to wait until those are some.
-        messages += numbers or [*_check_account(), *_check_tls(), *_check_domains()]
+        messages += numbers or [*_check_account(), *_check_tls()]
+        messages += [*_check_domains(), *_check_nodes()]
     return messages
 
 
 def _check_account() -> Iterator[CheckMessage]:
-    user, at, domain = conf.jid.rpartition("@")
-    if not (user and at and domain) or "/" in conf.jid:
+    if not re.fullmatch(r"[^@/\s]+@[^@/\s]+", conf.jid):
         yield Error(
             f"XMPP_JID = {conf.jid!r} is no bare JID.",
             hint="Write user@domain, without a resource, such as 'django@example.org'.",
@@ -76,7 +77,7 @@ def _check_tls() -> Iterator[CheckMessage]:
             hint="It does not leave this machine; in production remove XMPP_TLS.",
             id="pubsub.W001",
         )
-    if conf.ca_file is not None and not os.access(conf.ca_file, os.R_OK):
+    if conf.ca_file is not None and not _is_readable(conf.ca_file):
         yield Error(
             f"XMPP_CA_FILE = {conf.ca_file!r} cannot be read.",
             hint="Name a PEM file with the certificate of the authority that signed the server's.",
@@ -103,7 +104,7 @@ def _check_numbers() -> Iterator[CheckMessage]:
         }
         try:
             value = getattr(conf, name)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             problem = str(error)
         else:
             if value >= lowest and (highest is None or value <= highest):
@@ -116,18 +117,46 @@ def _check_numbers() -> Iterator[CheckMessage]:
         )
 
 
+def _check_nodes() -> Iterator[CheckMessage]:
+    if not conf.pubsub_host:
+        yield Error(
+            "XMPP_PUBSUB_HOST is empty.",
+            hint="Remove it to get 'pubsub.' and the domain of XMPP_JID.",
+            id="pubsub.E011",
+        )
+    try:
+        names = list(conf.node_defaults)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    else:
+        if all(isinstance(name, str) for name in names):
+            return
+        problem = f"{names} are not all names of fields"
+    yield Error(
+        f"PUBSUB_NODE_DEFAULTS is no configuration of nodes: {problem}.",
+        hint='Write a dict such as {"max_items": 100}; the fields are those of XEP-0060 §16.4.4.',
+        id="pubsub.E012",
+    )
+
+
 def _check_domains() -> Iterator[CheckMessage]:
     for setting, domain in (
         ("PUBSUB_GUEST_DOMAIN", conf.guest_domain),
         ("PUBSUB_USER_DOMAIN", conf.user_domain),
     ):
-        if domain == conf.domain:
+        if not domain or domain.lower() == conf.domain.lower():
             yield Error(
-                f"{setting} = {domain!r} is the domain of the publisher, {conf.jid}.",
+                f"{setting} = {domain!r} is not apart from the publisher's, {conf.jid}.",
                 hint="Give visitors and users virtual hosts of their own, as deploy/ejabberd.yml "
                 "does; else one of them may become the publisher.",
                 id="pubsub.E008",
             )
+    if conf.guest_domain.lower() == conf.user_domain.lower():
+        yield Error(
+            f"PUBSUB_GUEST_DOMAIN and PUBSUB_USER_DOMAIN are both {conf.user_domain!r}.",
+            hint="Give each a virtual host of its own; else a visitor may take a user's name.",
+            id="pubsub.E013",
+        )
 
 
 def _check_urls() -> Iterator[CheckMessage]:
@@ -135,7 +164,7 @@ def _check_urls() -> Iterator[CheckMessage]:
         ("PUBSUB_BOSH_URL", conf.bosh_url, ("http", "https")),
         ("PUBSUB_WEBSOCKET_URL", conf.websocket_url, ("ws", "wss")),
     ):
-        if url and not url.startswith("/") and urlsplit(url).scheme not in schemes:
+        if url and not url.startswith("/") and _scheme(url) not in schemes:
             yield Error(
                 f"{setting} = {url!r} is no address that a browser can use for it.",
                 hint=f"Write a path such as '/ws', or an address with {' or '.join(schemes)}://.",
@@ -147,6 +176,17 @@ def _check_urls() -> Iterator[CheckMessage]:
             hint="Browsers need one of them; remove both settings to get the defaults.",
             id="pubsub.E010",
         )
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
+
+
+def _is_readable(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def _is_loopback(host: str) -> bool:

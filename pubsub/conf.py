@@ -89,13 +89,13 @@ class Settings:
 
     @property
     def bosh_url(self) -> str:
-        """PUBSUB_BOSH_URL: where browsers find BOSH (XEP-0206)."""
-        return str(_get("PUBSUB_BOSH_URL", "/http-bind"))
+        """PUBSUB_BOSH_URL: where browsers find BOSH (XEP-0206); empty: nowhere."""
+        return str(getattr(settings, "PUBSUB_BOSH_URL", "/http-bind") or "")
 
     @property
     def websocket_url(self) -> str:
-        """PUBSUB_WEBSOCKET_URL: where browsers find XMPP over WebSocket (RFC 7395)."""
-        return str(_get("PUBSUB_WEBSOCKET_URL", "/ws"))
+        """PUBSUB_WEBSOCKET_URL: where browsers find WebSocket (RFC 7395); empty: nowhere."""
+        return str(getattr(settings, "PUBSUB_WEBSOCKET_URL", "/ws") or "")
 
     @property
     def guest_domain(self) -> str:
@@ -109,7 +109,9 @@ class Settings:
 
 
 def _get(name: str, default: Any) -> Any:
-    return getattr(settings, name, default)
+    """A setting, or its default where it is missing or None, as an unset variable makes it."""
+    value = getattr(settings, name, None)
+    return default if value is None else value
 
 
 #: The settings, read at each access.

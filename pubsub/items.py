@@ -11,9 +11,11 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
+from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -49,6 +51,7 @@ class Item:
     :param event: ``created``, ``updated``, ``deleted`` or ``published``.
     :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.
     :param at: when it happened, in UTC.
+    :param sequence: grows with each item of this process, in the order in which they were made.
     """
 
     node: str
@@ -56,6 +59,7 @@ class Item:
     event: str
     payload: str
     at: datetime
+    sequence: int = field(default_factory=count().__next__, compare=False)
 
     @property
     def is_retraction(self) -> bool:
@@ -63,7 +67,11 @@ class Item:
         return self.event == DELETED
 
 
-def make_item(node: str, value: Any, *, id: str | None = None, event: str = PUBLISHED) -> Item:
+#: What may identify an item: text, or a primary key as it is.
+ItemId = str | int | UUID
+
+
+def make_item(node: str, value: Any, *, id: ItemId | None = None, event: str = PUBLISHED) -> Item:
     """Freeze a value as it is now.
 
     :param node: any name that the server takes.
@@ -88,7 +96,7 @@ def make_item(node: str, value: Any, *, id: str | None = None, event: str = PUBL
     return Item(valid_node(node), None if id is None else valid_id(id), event, entry, at)
 
 
-def make_retraction(node: str, item_id: str) -> Item:
+def make_retraction(node: str, item_id: ItemId) -> Item:
     """The item that takes another off its node.
 
     :raises InvalidNode, InvalidItem: as :func:`make_item` does.
@@ -119,13 +127,14 @@ def valid_node(node: str) -> str:
     return node
 
 
-def valid_id(item_id: str) -> str:
-    """The id of an item, if it is one.
+def valid_id(item_id: ItemId) -> str:
+    """The id of an item as text, if it is one.
 
     :raises TypeError, InvalidItem: if it is not, saying why.
     """
-    if not isinstance(item_id, str):
-        raise TypeError(f"an item's id is a str, not {item_id!r}")
+    if isinstance(item_id, bool) or not isinstance(item_id, (str, int, UUID)):
+        raise TypeError(f"an item's id is text, a number or a UUID, not {item_id!r}")
+    item_id = str(item_id)
     if not item_id:
         raise InvalidItem("an item's id must not be empty; leave it out to get one from the server")
     if (size := len(quoteattr(item_id).encode("utf-8", "surrogatepass")) - 2) > MAX_ID:

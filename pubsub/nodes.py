@@ -14,7 +14,7 @@ from pubsub.wire.stanzas import PublishedItem, Subscription
 
 
 def create(node: str, **configuration: Any) -> Future[None]:
-    """Create a node; one that exists stays as it is.
+    """Create a node (XEP-0060 §8.1); one that exists stays as it is.
 
     :param configuration: fields of XEP-0060 §16.4.4 without their prefix, such as
         ``max_items=10``; they are laid over PUBSUB_NODE_DEFAULTS.
@@ -25,36 +25,42 @@ def create(node: str, **configuration: Any) -> Future[None]:
 def ensure(node: str) -> None:
     """Queue the creation of a node, unless this process knows that it exists.
 
-    Nothing is returned and nothing fails here: whoever needs the node will hear of it.
+    Nothing is returned, and a refusal of the server is logged: whoever needs the node will hear
+    of it.
+
+    :raises ImproperlyConfigured: when PUBSUB_BACKEND names no backend.
     """
     get_backend().ensure_node(node)
 
 
 def configure(node: str, **configuration: Any) -> Future[None]:
-    """Change some fields of a node's configuration."""
+    """Change some fields of a node's configuration (XEP-0060 §8.2)."""
     return get_backend().configure_node(node, configuration)
 
 
 def delete(node: str) -> Future[None]:
-    """Delete a node with its items and subscriptions."""
+    """Delete a node with its items and subscriptions (XEP-0060 §8.4)."""
     return get_backend().delete_node(node)
 
 
 def configuration(node: str) -> Future[dict[str, str]]:
-    """The configuration of a node: field → value, as the server writes it."""
+    """The configuration of a node (XEP-0060 §8.2): field → value, as the server writes it."""
     return get_backend().get_configuration(node)
 
 
 def items(node: str, max_items: int | None = None) -> Future[list[PublishedItem]]:
-    """The items of a node, or so many of the newest."""
+    """The items of a node (XEP-0060 §6.5).
+
+    :param max_items: only so many of the newest.
+    """
     return get_backend().get_items(node, max_items)
 
 
 def subscriptions(node: str) -> Future[list[Subscription]]:
-    """Who is subscribed to a node."""
+    """Who is subscribed to a node (XEP-0060 §8.8)."""
     return get_backend().get_subscriptions(node)
 
 
 def affiliations(node: str) -> Future[dict[str, str]]:
-    """JID → affiliation (XEP-0060 §4.1): owner, publisher, member, outcast …"""
+    """JID → affiliation (XEP-0060 §8.9): owner, publisher, member, outcast …"""
     return get_backend().get_affiliations(node)

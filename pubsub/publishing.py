@@ -11,12 +11,12 @@ from django.db import transaction
 from django.db.models import Model
 
 from pubsub.backends import get_backend
-from pubsub.items import Item, make_item, make_retraction
+from pubsub.items import Item, ItemId, make_item, make_retraction
 from pubsub.signals import item_published, publish_failed
 
 
 def publish(
-    node: str, item: Any, *, item_id: str | None = None, using: str | None = None
+    node: str, item: Any, *, item_id: ItemId | None = None, using: str | None = None
 ) -> Future[str]:
     """Publish anything to any node (XEP-0060 §7.1), without waiting for the network.
 
@@ -25,8 +25,8 @@ def publish(
 
     :param node: the node's name; it is created when it does not exist.
     :param item: text, a dict or list (sent as JSON), an xml.etree Element, or a model instance.
-    :param item_id: overwrites the item of that id; by default an instance's primary key, and a
-        new id from the server for everything else.
+    :param item_id: text, a number or a UUID; overwrites the item of that id.  By default an
+        instance's primary key, and a new id from the server for everything else.
     :param using: database alias whose transaction to wait for; by default the instance's own, and
         the default database for everything else.
     :returns: a Future of the item's id, resolved when the server has acknowledged it; it fails
@@ -39,7 +39,7 @@ def publish(
     return announce(make_item(node, item, id=item_id), using)
 
 
-def retract(node: str, item_id: str, *, using: str | None = None) -> Future[str]:
+def retract(node: str, item_id: ItemId, *, using: str | None = None) -> Future[str]:
     """Take an item off a node and tell the subscribers (XEP-0060 §7.2).
 
     :param item_id: the item's id; one that is not there counts as retracted.
@@ -54,8 +54,12 @@ def announce(item: Item, using: str | None) -> Future[str]:
     """Send an item when the transaction of a database, if there is one, has committed.
 
     :param using: database alias; None means the default one.
+    :raises TransactionManagementError: when its autocommit is switched off.
     """
-    if not transaction.get_connection(using).in_atomic_block:
+    connection = transaction.get_connection(using)
+    # Without autocommit Django cannot tell us of the commit, and its on_commit() says so.
+    manual = connection.connection is not None and not connection.autocommit
+    if not (connection.in_atomic_block or manual):
         return _send(item)
     future: Future[str] = Future()
     deferred = _Deferred(item, future)

@@ -9,20 +9,27 @@ from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
-from pubsub.items import CREATED, DELETED, UPDATED
+from pubsub.items import CREATED, DELETED, UPDATED, Item
 from pubsub.publications import Publication
-from pubsub.publishing import announce
+from pubsub.publishing import announce, publish, retract
 from pubsub.signals import publish_failed
 
 
 class PubSub:
     """The registered models, each with its Publication."""
 
+    # Whoever has the registry in his hands needs nothing else to publish by hand.
+    publish = staticmethod(publish)
+    retract = staticmethod(retract)
+
     def __init__(self) -> None:
         self._publications: dict[type[Model], Publication] = {}
 
     def register(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
-        """Publish every save and delete of a model, from now on.
+        """Publish every save and delete of a model, from now on, to whoever may read its node.
+
+        Unless PUBSUB_NODE_DEFAULTS says otherwise that is everybody, and it is all columns: a
+        model with secrets in it must not be registered.
 
         :param model_or_iterable: a model class, or several; when one of them cannot be
             registered, none is.
@@ -35,8 +42,9 @@ class PubSub:
                 raise AlreadyRegistered(f"{model._meta.label} has been registered already")
         for model in models:
             self._publications[model] = Publication(model)
-            post_save.connect(self._saved, sender=model)
-            post_delete.connect(self._deleted, sender=model)
+        # Not by sender: a save through a proxy is a save of the model that it stands for.
+        post_save.connect(self._saved)
+        post_delete.connect(self._deleted)
 
     def unregister(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
         """Publish a model, or several, no longer.
@@ -48,8 +56,6 @@ class PubSub:
             if model not in self._publications:
                 raise NotRegistered(f"{model._meta.label} is not registered")
         for model in models:
-            post_save.disconnect(self._saved, sender=model)
-            post_delete.disconnect(self._deleted, sender=model)
             del self._publications[model]
 
     def is_registered(self, model: type[Model]) -> bool:
@@ -79,12 +85,16 @@ class PubSub:
         self._announce(sender, instance, DELETED, using)
 
     def _announce(self, model: type[Model], instance: Model, event: str, using: str) -> None:
-        """Publish; whatever goes wrong, the save goes on."""
+        """Publish what is registered; whatever goes wrong, the save goes on."""
+        found = self._publications
+        publication = found.get(model) or found.get(model._meta.concrete_model or model)
+        if publication is None:
+            return
         try:
-            announce(self._publications[model].make_item(instance, event), using)
+            announce(publication.make_item(instance, event), using)
         except Exception as error:  # noqa: BLE001 (a save never fails because of us)
             about = f"{model._meta.label} {instance.pk} ({event})"
-            publish_failed.send_robust(model, item=None, error=error, about=about)
+            publish_failed.send_robust(Item, item=None, error=error, about=about)
 
 
 def _models(model_or_iterable: Any) -> list[type[Model]]:
@@ -93,7 +103,7 @@ def _models(model_or_iterable: Any) -> list[type[Model]]:
     )
     models = [model_or_iterable] if single else list(model_or_iterable)
     for model in models:
-        if not (isinstance(model, type) and issubclass(model, Model)):
+        if not (isinstance(model, type) and issubclass(model, Model) and model is not Model):
             raise RegistrationError(f"register() takes model classes, not {model!r}")
         if model._meta.abstract:
             raise RegistrationError(

@@ -1,7 +1,8 @@
 """The signals that we send, and the log lines that they make.
 
-Both are sent from the thread that owns the stream, so a receiver must not take long and must
-not touch what belongs to the request; exceptions in it are logged and go no further.
+Both are sent with Item as their sender, and from the thread that learns of the outcome: usually
+the one that owns the stream, so a receiver must not take long and must not touch what belongs to
+the request.  Exceptions in it are logged and go no further.
 """
 
 from __future__ import annotations

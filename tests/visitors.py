@@ -52,8 +52,8 @@ class WebSocketVisitor:
         self._ask(self._open, answers=2)
         assert "success" in self._ask(auth(secrets.token_hex(8)))
         self._ask(self._open, answers=2)
-        jid = ET.fromstring(self._ask(BIND)).find(f".//{JID}").text
-        answer = ET.fromstring(self._ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, jid)))
+        self.jid = ET.fromstring(self._ask(BIND)).find(f".//{JID}").text
+        answer = ET.fromstring(self._ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid)))
         assert answer.get("type") == "result"
 
     def say_goodbye(self) -> None:

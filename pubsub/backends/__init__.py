@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -40,7 +41,7 @@ def import_backend(path: str) -> type[BaseBackend]:
     """
     try:
         backend_class = import_string(path)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise ImproperlyConfigured(
             f"PUBSUB_BACKEND = {path!r} cannot be imported: {error}"
         ) from error
@@ -49,6 +50,16 @@ def import_backend(path: str) -> type[BaseBackend]:
             f"PUBSUB_BACKEND = {path!r} is no subclass of pubsub.backends.base.BaseBackend"
         )
     return backend_class
+
+
+def _forget_parents() -> None:
+    """In a forked child: somebody else's locks may be held for ever; begin anew."""
+    global _instances_lock
+    _instances_lock = threading.Lock()
+    _instances.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parents)
 
 
 @receiver(setting_changed)

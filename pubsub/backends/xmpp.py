@@ -19,8 +19,9 @@ from pubsub.wire.stanzas import PublishedItem, Subscription
 
 logger = logging.getLogger("pubsub")
 
-#: How many nodes are remembered as existing, so that they are not created again.
-REMEMBERED_NODES = 10_000
+#: How many nodes are remembered as existing, so that they are not created again, and of how many
+#: items the last state that was sent.
+REMEMBERED = 10_000
 
 
 class XMPPBackend(BaseBackend):
@@ -45,25 +46,34 @@ class XMPPBackend(BaseBackend):
         )
         self._existing: dict[str, None] = {}  # in order of creation, to forget the oldest
         self._existing_lock = threading.Lock()
+        self._latest: dict[tuple[str, str], tuple[int, Future[str] | None]] = {}
+        self._latest_lock = threading.Lock()
 
     def send(self, item: Item) -> Future[str]:
-        if item.is_retraction:
-            assert item.id is not None
-            return self._connection.request(stanzas.retract(self._service, item.node, item.id))
-        if item.node not in self._existing:
-            # The server would create it by itself, but with a configuration of its own.
-            self.ensure_node(item.node)
-        request = stanzas.publish(self._service, item.node, item.payload, item.id)
-        return self._connection.request(request)
+        """Queue an item, unless a later state of it has gone out already.
+
+        Two threads that commit one after the other may arrive here the other way round.  The
+        database lets the second write only after the first has committed, so the item that was
+        made later holds the later state.
+        """
+        if item.id is None:
+            return self._request(item)
+        key = (item.node, item.id)
+        with self._latest_lock:
+            sequence, future = self._latest.pop(key, (-1, None))
+            if future is None or sequence < item.sequence:
+                sequence, future = item.sequence, self._request(item)
+            self._latest[key] = sequence, future
+            _forget_oldest(self._latest)
+        return future
 
     def ensure_node(self, node: str) -> None:
         with self._existing_lock:  # or another thread's item would overtake the creation
             if node in self._existing:
                 return
             created = self.create_node(node, {})
-            if len(self._existing) >= REMEMBERED_NODES:
-                del self._existing[next(iter(self._existing))]
             self._existing[node] = None
+            _forget_oldest(self._existing)
         created.add_done_callback(partial(self._created, node))
 
     def close(self) -> None:
@@ -99,6 +109,16 @@ class XMPPBackend(BaseBackend):
 
     # Private
 
+    def _request(self, item: Item) -> Future[str]:
+        if item.is_retraction:
+            assert item.id is not None
+            return self._connection.request(stanzas.retract(self._service, item.node, item.id))
+        if item.node not in self._existing:
+            # The server would create it by itself, but with a configuration of its own.
+            self.ensure_node(item.node)
+        request = stanzas.publish(self._service, item.node, item.payload, item.id)
+        return self._connection.request(request)
+
     def _created(self, node: str, created: Future[None]) -> None:
         error = created.exception()
         if error is not None:
@@ -108,3 +128,8 @@ class XMPPBackend(BaseBackend):
     def _forget(self, node: str) -> None:
         with self._existing_lock:
             self._existing.pop(node, None)
+
+
+def _forget_oldest(remembered: dict[Any, Any]) -> None:
+    if len(remembered) > REMEMBERED:
+        del remembered[next(iter(remembered))]

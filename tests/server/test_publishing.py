@@ -1,6 +1,8 @@
 """From save() and publish() in Django to a subscriber, through a real ejabberd."""
 
 import json
+import os
+import signal
 import uuid
 import xml.etree.ElementTree as ET
 
@@ -8,13 +10,15 @@ import pytest
 from django.db import transaction
 from django.test import override_settings
 
-from pubsub import nodes, publish, pubsub, retract
+from pubsub import backends, nodes, publish, pubsub, retract
+from pubsub.backends import get_backend
 from pubsub.exceptions import (
     AuthenticationError,
     ConnectError,
     RequestRefused,
     TLSError,
 )
+from pubsub.items import make_item
 from tests.listener import listening
 from tests.testapp.models import Author
 
@@ -139,6 +143,45 @@ def test_any_text_names_a_node(name):
     assert publish(name, "Hello", item_id=name[:2048]).result(10) == name[:2048]
     assert [item.id for item in nodes.items(name).result(10)] == [name[:2048]]
     nodes.delete(name).result(10)
+
+
+def test_a_state_that_was_overtaken_on_its_way_does_not_replace_the_later_one(node):
+    """Two threads commit one after the other, and the second is the first to send."""
+    first, second = make_item(node, "first", id="7"), make_item(node, "second", id="7")
+    later = get_backend().send(second)
+    assert get_backend().send(first).result(10) == "7"
+    assert later.result(10) == "7"
+    (item,) = nodes.items(node).result(10)
+    assert item.payload.getCDATA() == "second"
+
+
+@pytest.mark.parametrize(
+    "lock_of",
+    [
+        lambda: get_backend()._existing_lock,
+        lambda: get_backend()._latest_lock,
+        lambda: backends._instances_lock,
+    ],
+    ids=["existing", "latest", "instances"],
+)
+def test_a_lock_held_at_the_fork_does_not_stop_the_child(node, lock_of):
+    publish(node, "everything is imported and connected").result(10)
+    with lock_of():  # as another thread may hold it
+        child = os.fork() or publish_and_exit(node)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(nodes.items(f"{node}/{child}").result(10)) == 1
+    assert publish(node, "the parent goes on").result(10)
+
+
+def publish_and_exit(node):
+    """The life of a forked child; it never returns."""
+    code = 1
+    try:
+        signal.alarm(30)  # a deadlock ends it, and the test
+        publish(f"{node}/{os.getpid()}", "on a new node", item_id="1").result(20)
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def test_a_missing_node_is_created_with_safe_defaults(node):

@@ -10,6 +10,11 @@ class Author(models.Model):
         return self.name
 
 
+class Penname(Author):
+    class Meta:
+        proxy = True
+
+
 class Post(models.Model):
     title = models.CharField(max_length=200)
     body = models.TextField(blank=True)

@@ -21,7 +21,6 @@ def sent(settings: Any) -> list[Item]:
 @pytest.fixture
 def register() -> Iterator[Callable[..., None]]:
     """pubsub.register, undone after the test."""
-    before = set(pubsub._publications)
+    before = {publication.model for publication in pubsub.publications}
     yield pubsub.register
-    for model in set(pubsub._publications) - before:
-        pubsub.unregister(model)
+    pubsub.unregister({publication.model for publication in pubsub.publications} - before)

@@ -12,7 +12,7 @@ def complete(settings):
     settings.XMPP_PASSWORD = "secret"
 
 
-def ids(**changes):
+def ids():
     return [message.id for message in check_settings()]
 
 
@@ -31,20 +31,32 @@ def test_the_checks_run_with_djangos():
         ("pubsub.E001", {"PUBSUB_BACKEND": "pubsub.items.Item"}),
         ("pubsub.E002", {"XMPP_JID": "example.org"}),
         ("pubsub.E002", {"XMPP_JID": "django@localhost/resource"}),
+        ("pubsub.E001", {"PUBSUB_BACKEND": ".X"}),
+        ("pubsub.E002", {"XMPP_JID": "a b@localhost"}),
         ("pubsub.E003", {"XMPP_PASSWORD": ""}),
+        ("pubsub.E003", {"XMPP_PASSWORD": None}),
         ("pubsub.E004", {"XMPP_TLS": "no"}),
         ("pubsub.E005", {"XMPP_TLS": "off", "XMPP_HOST": "xmpp.example.org"}),
         ("pubsub.W001", {"XMPP_TLS": "off", "XMPP_HOST": "127.0.0.1"}),
         ("pubsub.E006", {"XMPP_CA_FILE": "/no/such/file.pem"}),
         ("pubsub.E007", {"XMPP_PORT": 70000}),
         ("pubsub.E007", {"XMPP_PORT": "many"}),
+        ("pubsub.E006", {"XMPP_CA_FILE": "/"}),
+        ("pubsub.E007", {"XMPP_PORT": float("inf")}),
         ("pubsub.E007", {"XMPP_TIMEOUT": 0}),
         ("pubsub.E007", {"PUBSUB_QUEUE_SIZE": 0}),
         ("pubsub.E008", {"PUBSUB_GUEST_DOMAIN": "localhost"}),
         ("pubsub.E008", {"PUBSUB_USER_DOMAIN": "localhost"}),
+        ("pubsub.E008", {"PUBSUB_GUEST_DOMAIN": "LOCALHOST"}),
+        ("pubsub.E008", {"PUBSUB_GUEST_DOMAIN": ""}),
+        ("pubsub.E009", {"PUBSUB_BOSH_URL": "http://["}),
         ("pubsub.E009", {"PUBSUB_BOSH_URL": "ws://example.org/ws"}),
         ("pubsub.E009", {"PUBSUB_WEBSOCKET_URL": "http://example.org/ws"}),
-        ("pubsub.E010", {"PUBSUB_BOSH_URL": "", "PUBSUB_WEBSOCKET_URL": ""}),
+        ("pubsub.E010", {"PUBSUB_BOSH_URL": "", "PUBSUB_WEBSOCKET_URL": None}),
+        ("pubsub.E011", {"XMPP_PUBSUB_HOST": ""}),
+        ("pubsub.E012", {"PUBSUB_NODE_DEFAULTS": 5}),
+        ("pubsub.E012", {"PUBSUB_NODE_DEFAULTS": {1: 2}}),
+        ("pubsub.E013", {"PUBSUB_GUEST_DOMAIN": "users.localhost"}),
     ],
 )
 def test_a_wrong_setting_is_a_check_with_a_hint(settings, expected, changes):

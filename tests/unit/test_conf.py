@@ -41,6 +41,19 @@ def test_node_defaults_are_laid_over_ours(settings):
     assert conf.node_defaults["notify_retract"] is False
 
 
+def test_none_means_the_default(settings):
+    """What os.environ.get() gives for a variable that is not set."""
+    settings.XMPP_HOST = settings.XMPP_PASSWORD = settings.PUBSUB_NODE_DEFAULTS = None
+    assert (conf.host, conf.password) == ("localhost", "")
+    assert conf.node_defaults["max_items"] == 1000
+
+
+def test_an_address_is_switched_off_by_none_or_nothing(settings):
+    settings.PUBSUB_WEBSOCKET_URL = None
+    settings.PUBSUB_BOSH_URL = ""
+    assert (conf.websocket_url, conf.bosh_url) == ("", "")
+
+
 @pytest.mark.parametrize("path", [None, ""])
 def test_no_ca_file_means_the_systems(settings, path):
     settings.XMPP_CA_FILE = path

@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ET
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from django.utils.translation import gettext_lazy
@@ -243,10 +244,22 @@ def test_ids_that_no_server_takes_are_refused(item_id):
         make_retraction("/node", item_id)
 
 
-@pytest.mark.parametrize(("node", "item_id"), [(None, "1"), (b"/a", "1"), ("/a", 1), (7, "1")])
+@pytest.mark.parametrize(
+    ("node", "item_id"), [(None, "1"), (b"/a", "1"), ("/a", b"1"), ("/a", True), (7, "1")]
+)
 def test_names_that_are_no_text_are_refused(node, item_id):
     with pytest.raises(TypeError):
         make_retraction(node, item_id)
+
+
+@pytest.mark.parametrize("key", [7, UUID(int=7)])
+def test_a_primary_key_is_an_id_as_it_is(key):
+    assert make_retraction("/node", key).id == str(key)
+
+
+def test_an_item_made_later_has_a_higher_sequence():
+    first, second = make_item("/node", "1"), make_retraction("/node", "1")
+    assert first.sequence < second.sequence
 
 
 def test_an_invalid_item_is_a_value_error_and_a_pubsub_error():

@@ -114,6 +114,19 @@ def test_a_backend_that_is_none_is_refused_at_the_call(settings):
         publish("/home", "Hello")
 
 
+def test_without_autocommit_publishing_is_refused(sent):
+    """Django cannot tell of a commit then; what is rolled back must never be announced."""
+    transaction.set_autocommit(False)
+    try:
+        Author.objects.create(name="Ada")
+        with pytest.raises(transaction.TransactionManagementError, match="on_commit"):
+            publish("/home", "Hello")
+        transaction.rollback()
+    finally:
+        transaction.set_autocommit(True)
+    assert sent == []
+
+
 def test_signals_tell_what_was_published(sent, signals):
     publish("/home", "Hello", item_id="7").result(1)
     assert signals == [("published", "/home", "7")]

@@ -5,11 +5,12 @@ import logging
 import pytest
 from django.core.management import call_command
 from django.db import transaction
+from django.db.models import Model
 
 from pubsub import pubsub
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.signals import publish_failed
-from tests.testapp.models import Author, Post, Timed
+from tests.testapp.models import Author, Penname, Post, Timed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,6 +48,41 @@ def test_unregistered_models_are_not_published(sent, register):
     assert sent == []
     assert not pubsub.is_registered(Author)
     assert pubsub.is_registered(Post)
+
+
+def test_a_save_through_a_proxy_is_a_save_of_the_model(sent, register):
+    register(Author)
+    Penname.objects.create(name="George Eliot").delete()
+    assert [(item.node, item.event) for item in sent] == [
+        ("/testapp/Author", "created"),
+        ("/testapp/Author", "deleted"),
+    ]
+
+
+def test_a_registered_proxy_publishes_what_is_saved_through_it(sent, register):
+    register([Author, Penname])
+    Penname.objects.create(name="George Eliot")
+    Author.objects.create(name="Ada")
+    assert [item.node for item in sent] == ["/testapp/Penname", "/testapp/Author"]
+
+
+def test_the_registry_publishes_by_hand_too(sent):
+    pubsub.publish("/home", "Hello").result(1)
+    pubsub.retract("/home", 7).result(1)
+    assert [item.node for item in sent] == ["/home", "/home"]
+
+
+def test_without_autocommit_a_save_is_kept_and_told_to_be_unpublished(sent, register, caplog):
+    register(Author)
+    transaction.set_autocommit(False)
+    try:
+        Author.objects.create(name="Ada")
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert Author.objects.count() == 1
+    assert sent == []
+    assert "on_commit() cannot be used" in caplog.text
 
 
 def test_fixtures_are_not_published(sent, register, tmp_path):
@@ -116,7 +152,7 @@ def test_unregistering_what_is_not_registered_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "model", ["testapp.Author", None, 7, object, [Author, "x"], Author(name="x")]
+    "model", ["testapp.Author", None, 7, Model, object, [Author, "x"], Author(name="x")]
 )
 def test_what_is_no_model_cannot_be_registered(model):
     with pytest.raises(RegistrationError, match="model class"):
