@@ -5,6 +5,7 @@ visit         opens a page of its own browser context, and fails the test on err
 publisher     pytest-django's ``settings``, so that the test itself publishes as the site does
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
 from demo.__main__ import serving
-from pubsub.devstack import Child, Stack
+from pubsub.devstack import Stack
 from tests.conftest import ACCOUNTS
 
 
@@ -25,7 +26,19 @@ class Site:
 
     url: str
     stack: Stack
-    django: Child
+    environment: dict[str, str]
+
+    def manage(self, *arguments: str) -> str:
+        """Run a command of Django in a process of its own; returns what it prints."""
+        command = [sys.executable, "-m", "django", *arguments]
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +55,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Stack(folder, nginx=True, accounts=ACCOUNTS) as stack:
         environment = {name: str(value) for name, value in stack.settings.items()}
         environment |= {"DJANGO_SETTINGS_MODULE": "demo.settings", "DEMO_FOLDER": str(folder)}
-        for command in ("migrate", "collectstatic"):
-            subprocess.run(
-                [sys.executable, "-m", "django", command, "--no-input", "--verbosity=0"],
-                env=environment,
-                check=True,
-            )
         url = f"http://127.0.0.1:{stack.ports.nginx}/"
-        with serving(stack, environment, "threaded", url) as django:
-            yield Site(url, stack, django)
+        site = Site(url, stack, environment)
+        for command in ("migrate", "collectstatic"):
+            site.manage(command, "--no-input", "--verbosity=0")
+        with serving(stack, environment, "threaded", url):
+            yield site
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 // The status page: posts the form without a reload, and keeps the list and the title true.
 
+const NEWEST = 50; // as many as Django renders
 const title = document.title;
 const list = document.getElementById("statuses");
 const form = document.getElementById("post");
@@ -16,7 +17,12 @@ showState(client.state);
 
 client.subscribe(list.dataset.node, {
   onItem(item) {
-    showStatus(item);
+    const shown = find(item.id);
+    if (shown) {
+      shown.replaceWith(render(item));
+    } else if (item.event === "created") {
+      showOnTop(render(item)); // an old status that was changed is not news
+    }
     showUnread();
   },
   onRetract(id) {
@@ -54,19 +60,21 @@ form.elements.nick.addEventListener("change", () => {
 
 list.querySelectorAll("time").forEach(showLocally);
 
-function showStatus({id, fields}) {
+function render({id, fields}) {
   const entry = document.getElementById("status").content.cloneNode(true).firstElementChild;
   entry.dataset.id = id;
   entry.querySelector(".nick").textContent = fields.nick;
   entry.querySelector(".message").append(...linkify(fields.message));
   entry.querySelector("time").dateTime = fields.time;
   showLocally(entry.querySelector("time"));
-  const old = find(id);
-  if (old) {
-    old.replaceWith(entry);
-  } else {
-    entry.classList.add("new");
-    list.prepend(entry);
+  return entry;
+}
+
+function showOnTop(entry) {
+  entry.classList.add("new");
+  list.prepend(entry);
+  while (list.children.length > NEWEST) {
+    list.lastElementChild.remove();
   }
 }
 
