@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.wsgi import get_wsgi_application
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 SECRET_KEY = "tests have no secrets"
@@ -38,7 +38,13 @@ def plain(request: HttpRequest, anything: str = "") -> HttpResponse:
     return HttpResponse(f"process {os.getpid()} {request.path} {len(request.body)}")
 
 
+def headers(request: HttpRequest) -> JsonResponse:
+    """Answer with the headers as Django has got them, under their names in the environment."""
+    return JsonResponse({k: v for k, v in request.META.items() if k.startswith("HTTP_")})
+
+
 urlpatterns = [
+    path("headers", headers),
     path("held", held),
     path("<path:anything>", plain),
     path("", plain),
