@@ -19,8 +19,8 @@ BOSH = "http://jabber.org/protocol/httpbind"
 JID = "{urn:ietf:params:xml:ns:xmpp-bind}jid"
 
 
-def auth(name: str) -> str:
-    secret = base64.b64encode(f"\0{name}\0any password".encode()).decode()
+def auth(name: str, password: str = "any password") -> str:
+    secret = base64.b64encode(f"\0{name}\0{password}".encode()).decode()
     return f'<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">{secret}</auth>'
 
 
@@ -37,38 +37,57 @@ def abort(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
-class WebSocketVisitor:
-    """A page over XMPP WebSocket (RFC 7395)."""
+class WebSocketStream:
+    """A stream over XMPP WebSocket (RFC 7395), not logged in yet.
 
-    def __init__(self, settings: dict, node: str) -> None:
-        domain = settings["PUBSUB_GUEST_DOMAIN"]
+    :param domain: the virtual host to talk to.
+    :param address: the address to come from, one of this machine's; None leaves it to the system.
+    """
+
+    def __init__(self, url: str, domain: str, address: str | None = None) -> None:
         self._open = (
             f'<open xmlns="urn:ietf:params:xml:ns:xmpp-framing" to="{domain}" version="1.0"/>'
         )
         self._stack = ExitStack()
-        self._socket = self._stack.enter_context(
-            connect(settings["PUBSUB_WEBSOCKET_URL"], subprotocols=["xmpp"])
+        there = urlsplit(url)
+        tcp = socket.create_connection(
+            (there.hostname, there.port), timeout=20, source_address=address and (address, 0)
         )
-        self._ask(self._open, answers=2)
-        assert "success" in self._ask(auth(secrets.token_hex(8)))
-        self._ask(self._open, answers=2)
-        self.jid = ET.fromstring(self._ask(BIND)).find(f".//{JID}").text
-        answer = ET.fromstring(self._ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid)))
+        self._stack.callback(tcp.close)
+        self._socket = self._stack.enter_context(connect(url, sock=tcp, subprotocols=["xmpp"]))
+        self.greeting = self.ask(self._open, answers=2)
+
+    def log_in(self, name: str, password: str = "any password") -> ET.Element:
+        """The answer to the request for a resource, once the password has been accepted."""
+        assert "success" in self.ask(auth(name, password))
+        self.ask(self._open, answers=2)
+        return ET.fromstring(self.ask(BIND))
+
+    def ask(self, text: str, answers: int = 1) -> str:
+        """Send something; returns the last of so many answers."""
+        self._socket.send(text)
+        for _ in range(answers):
+            answer = self._socket.recv(timeout=20)
+        return str(answer)
+
+    def vanish(self) -> None:
+        """Go without a word."""
+        abort(self._socket.socket)
+        self._stack.close()
+
+
+class WebSocketVisitor(WebSocketStream):
+    """A page over XMPP WebSocket."""
+
+    def __init__(self, settings: dict, node: str) -> None:
+        super().__init__(settings["PUBSUB_WEBSOCKET_URL"], settings["PUBSUB_GUEST_DOMAIN"])
+        self.jid = self.log_in(secrets.token_hex(8)).find(f".//{JID}").text
+        answer = ET.fromstring(self.ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid)))
         assert answer.get("type") == "result"
 
     def say_goodbye(self) -> None:
         self._socket.send('<close xmlns="urn:ietf:params:xml:ns:xmpp-framing"/>')
         self._stack.close()
-
-    def vanish(self) -> None:
-        abort(self._socket.socket)
-        self._stack.close()
-
-    def _ask(self, text: str, answers: int = 1) -> str:
-        self._socket.send(text)
-        for _ in range(answers):
-            answer = self._socket.recv(timeout=20)
-        return str(answer)
 
 
 class BoshVisitor:

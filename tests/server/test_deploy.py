@@ -1,0 +1,157 @@
+"""What the files in deploy/ forbid to visitors, asked from the servers that they configure."""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from pubsub.devstack import Child, Stack
+from tests.visitors import WebSocketStream, auth
+
+#: Addresses of visitors; the stack's own, 127.0.0.1, has rights that no visitor has.
+VISITOR, GUESSER, CROWD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """nginx, ejabberd and a Django site behind it."""
+    folder = tmp_path_factory.mktemp("site")
+    checkout = Path(__file__).parents[2]
+    with Stack(folder, nginx=True) as stack:
+        django = Child(
+            "django",
+            [sys.executable, "-m", "django", "runfcgi", "--skip-checks", "daemonize=false"]
+            + [f"socket={stack.fastcgi_socket}"],
+            folder=checkout,
+            environment={
+                "DJANGO_SETTINGS_MODULE": "tests.server.fcgi_site",
+                "FCGI_SITE_FOLDER": str(folder),
+            },
+            ready=stack.fastcgi_socket.is_socket,
+        )
+        with django:
+            yield stack
+
+
+def websocket(site: Stack, domain: str, address: str) -> WebSocketStream:
+    return WebSocketStream(f"ws://127.0.0.1:{site.ports.nginx}/ws", domain, address)
+
+
+def greeting(site: Stack, domain: str, address: str) -> str:
+    stream = websocket(site, domain, address)
+    stream.vanish()
+    return stream.greeting
+
+
+def fetch(site: Stack, path: str, data: bytes | None = None, **headers: str) -> Any:
+    """An answer of nginx, once its body has been read into ``body``."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{site.ports.nginx}{path}",
+        data=data,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )
+    with DIRECT.open(request, timeout=20) as response:
+        response.body = response.read()
+        return response
+
+
+def test_a_guest_reaches_no_other_server(site: Stack) -> None:
+    guest = websocket(site, "guests.localhost", VISITOR)
+    guest.log_in("guest")
+    ping = '<ping xmlns="urn:xmpp:ping"/>'
+    for stanza in (
+        '<message xmlns="jabber:client" to="x@127.0.0.1" id="m"><body>hello</body></message>',
+        f'<iq xmlns="jabber:client" to="127.0.0.1" id="i" type="get">{ping}</iq>',
+    ):
+        answer = ET.fromstring(guest.ask(stanza))
+        # Any other error would come from an attempt to get there.
+        assert answer.find(f".//{STANZAS}forbidden") is not None, ET.tostring(answer)
+    guest.vanish()
+
+
+def test_the_publisher_logs_in_from_his_machine_only(site: Stack) -> None:
+    password = site.settings["XMPP_PASSWORD"]
+    visitor = websocket(site, "localhost", VISITOR)
+    assert visitor.log_in("django", password).find(f".//{STANZAS}not-allowed") is not None
+    visitor.vanish()
+    here = websocket(site, "localhost", "127.0.0.1")
+    assert here.log_in("django", password).get("type") == "result"
+    here.vanish()
+
+
+def test_wrong_passwords_shut_an_address_out_of_the_publishers_host(site: Stack) -> None:
+    guesser = websocket(site, "localhost", GUESSER)
+    for guess in range(4):
+        assert "not-authorized" in guesser.ask(auth("django", f"guess {guess}"))
+    assert "policy-violation" in guesser.ask(auth("django", "guess 4"))
+    guesser.vanish()
+    assert "policy-violation" in greeting(site, "localhost", GUESSER)
+    assert "mechanisms" in greeting(site, "guests.localhost", GUESSER)
+    assert "mechanisms" in greeting(site, "localhost", VISITOR)
+
+
+def test_wrong_passwords_never_shut_out_the_publishers_machine(site: Stack) -> None:
+    for guess in range(6):
+        here = websocket(site, "localhost", "127.0.0.1")
+        assert "not-authorized" in here.ask(auth("django", f"guess {guess}"))
+        here.vanish()
+
+
+def test_an_address_holds_a_hundred_connections(site: Stack) -> None:
+    with ExitStack() as crowd:
+        for _ in range(100):
+            crowd.callback(websocket(site, "guests.localhost", CROWD).vanish)
+        with pytest.raises(InvalidStatus) as refused:
+            websocket(site, "guests.localhost", CROWD)
+        assert refused.value.response.status_code == 429
+        for address in (VISITOR, "127.0.0.1"):
+            crowd.callback(websocket(site, "guests.localhost", address).vanish)
+
+
+def test_a_long_bosh_request_is_not_read(site: Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="413") as refused:
+        fetch(site, "/http-bind", data=b"<body>" + bytes(1024 * 1024))
+    refused.value.close()
+
+
+def test_pages_are_not_compressed_and_scripts_are(site: Stack) -> None:
+    page = fetch(site, f"/{'a' * 500}", Accept_Encoding="gzip")
+    assert len(page.body) > 500
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.headers["Content-Encoding"] is None
+    site.static_root.mkdir(exist_ok=True)
+    (site.static_root / "a.js").write_text("//" + "a" * 500)
+    assert fetch(site, "/static/a.js", Accept_Encoding="gzip").headers["Content-Encoding"] == "gzip"
+
+
+def test_a_visitor_does_not_tell_django_by_which_way_he_came(site: Stack) -> None:
+    response = fetch(
+        site,
+        "/headers",
+        X_Forwarded_Proto="https",
+        X_Forwarded_Host="evil.example",
+        X_Forwarded_Port="1",
+        X_Forwarded_For="203.0.113.7",
+        X_Real_IP="203.0.113.7",
+        Forwarded="for=203.0.113.7;proto=https",
+        Proxy="http://evil.example",
+        X_Harmless="kept",
+    )
+    headers = json.loads(response.body)
+    assert headers["HTTP_X_HARMLESS"] == "kept"
+    told = {name for name in headers if "FORWARDED" in name or "PROXY" in name or "REAL" in name}
+    assert {name: headers[name] for name in told} == {
+        "HTTP_X_FORWARDED_PROTO": "http",
+        "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+        "HTTP_X_REAL_IP": "127.0.0.1",
+    }
