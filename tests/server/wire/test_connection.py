@@ -210,8 +210,9 @@ def test_a_refused_request_does_not_disturb_its_neighbours(account, connect, ser
 
 def test_a_service_that_does_not_exist_is_an_error(account, connect):
     future = connect(account).request(stanzas.delete("nowhere.invalid", "/n"))
-    with pytest.raises(RequestRefused, match=r"remote-server|service-unavailable"):
+    with pytest.raises(RequestRefused) as refused:  # why depends on the server's configuration
         future.result(SECONDS)
+    assert refused.value.condition != "undefined-condition"
 
 
 def test_a_ping_of_the_server_is_answered(behind, open_proxy, connect):
