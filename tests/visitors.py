@@ -5,7 +5,7 @@ import http.client
 import secrets
 import socket
 import xml.etree.ElementTree as ET
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
@@ -34,7 +34,8 @@ def subscribe(service: str, node: str, jid: str) -> str:
 
 def abort(connection: socket.socket) -> None:
     """End a TCP connection without a word of the protocol above it."""
-    connection.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # the server may have ended it before
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class WebSocketStream:
