@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_devstack import fetch, processes_of, wait_until
+from tests.server.test_devstack import fetch, processes_of
+from tests.waiting import until
 
 PATIENCE = 60.0
 CHECKOUT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_it_serves_its_page_and_leaves_nothing_running(
         process.send_signal(signum)
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
-    wait_until(lambda: processes_of(folder) == [], "the end of all processes")
+    until(lambda: processes_of(folder) == [], "the end of all processes")
 
 
 def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:

@@ -9,9 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,9 @@ import pytest
 
 from pubsub.devstack import Ports, Stack, StackError
 from pubsub.devstack import files as stack_files
+from tests.waiting import until
 
 PATIENCE = 60.0  # seconds for what takes a few
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-    return result
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -118,7 +109,7 @@ def test_nginx_serves_every_part(private_stack: Any, tmp_path: Path) -> None:
         fetch(site)  # nobody serves the FastCGI socket
     gateway.value.close()
     assert {prefix for prefix, _ in lines} == {"ejabberd", "nginx"}
-    wait_until(lambda: any("GET / HTTP" in line for _, line in lines), "the access log")
+    until(lambda: any("GET / HTTP" in line for _, line in lines), "the access log")
 
 
 def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
@@ -229,7 +220,7 @@ def test_nothing_outlives_the_process_that_holds_the_stack(tmp_path: Path, signu
         parent.wait(PATIENCE)
     assert len(pids) == 2
     assert len(seen) >= 3
-    wait_until(lambda: processes_of(folder) == [], "the end of all processes")
+    until(lambda: processes_of(folder) == [], "the end of all processes")
     with Stack(folder) as again:  # and its lock is gone
         assert starttls(again.settings)
 
@@ -239,7 +230,7 @@ def test_it_ends_with_the_thread_that_started_it(tmp_path: Path) -> None:
     thread = threading.Thread(target=stack.start)
     thread.start()
     thread.join()
-    wait_until(lambda: not stack.ejabberd.running(), "the end of ejabberd")
+    until(lambda: not stack.ejabberd.running(), "the end of ejabberd")
     stack.stop()
 
 

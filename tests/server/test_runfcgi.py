@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,15 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
 PATIENCE = 30.0  # seconds for what takes milliseconds
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
-    return result
 
 
 def fastcgi_record(kind: int, content: bytes) -> bytes:
@@ -111,7 +104,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     def start(*options: str) -> Served:
         served = Served(tmp_path, *options)
         made.append(served)
-        wait_until(
+        until(
             lambda: Path(served.socket).exists() or served.process.poll() is not None, "the socket"
         )
         assert served.process.poll() is None, served.process.communicate()[0]
@@ -158,7 +151,7 @@ def test_it_ends_although_nobody_has_asked_for_anything(
 ) -> None:
     served = serve(f"method={method}")
     if method == "prefork":
-        wait_until(lambda: idle(served.process.pid), "the parent's wait for its children")
+        until(lambda: idle(served.process.pid), "the parent's wait for its children")
     assert served.end(signum) == 0
     assert served.process.pid in served.marks("exit")
 
@@ -174,12 +167,10 @@ def test_a_request_at_work_is_finished_before_the_end(serve: Any, method: str) -
     served = serve(f"method={method}")
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(served.get, "/held", "until=now")
-        wait_until(lambda: served.marks("began"), "the request")
+        until(lambda: served.marks("began"), "the request")
         served.process.terminate()
         # Threads: the listener is closed first.  Processes: the idle ones end first.
-        wait_until(
-            lambda: not accepts(served.socket) or served.marks("exit"), "the end's beginning"
-        )
+        until(lambda: not accepts(served.socket) or served.marks("exit"), "the end's beginning")
         (served.folder / "now").touch()
         assert "process" in answer.result(PATIENCE)
     assert served.process.wait(PATIENCE) == 0
@@ -199,10 +190,10 @@ def test_busy_children_are_joined_by_new_ones(serve: Any) -> None:
     served = serve("method=prefork", "minspare=1", "maxspare=2", "maxchildren=6")
     with ThreadPoolExecutor() as pool:
         answers = [pool.submit(served.get, "/held", f"until=now&n={n}") for n in range(5)]
-        wait_until(lambda: len(served.marks("began")) == 5, "five processes at work")
+        until(lambda: len(served.marks("began")) == 5, "five processes at work")
         (served.folder / "now").touch()
         assert len({answer.result(PATIENCE) for answer in answers}) == 5
-    wait_until(lambda: len(served.marks("exit")) >= 3, "the spare ones' end")
+    until(lambda: len(served.marks("exit")) >= 3, "the spare ones' end")
     assert served.end() == 0
 
 
@@ -224,10 +215,10 @@ def test_a_request_survives_when_every_process_is_told_to_end(serve: Any) -> Non
     served = serve("method=prefork")
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(served.get, "/held", "until=now")
-        (working,) = wait_until(lambda: served.marks("began"), "the request")
+        (working,) = until(lambda: served.marks("began"), "the request")
         os.kill(working, signal.SIGTERM)  # as systemd does
         served.process.terminate()
-        wait_until(lambda: served.marks("exit"), "the end's beginning")
+        until(lambda: served.marks("exit"), "the end's beginning")
         (served.folder / "now").touch()
         assert "process" in answer.result(PATIENCE)
     assert served.process.wait(PATIENCE) == 0
@@ -238,7 +229,7 @@ def test_sigusr1_renews_the_children_and_not_the_parent(serve: Any) -> None:
     served = serve("method=prefork", "minspare=1", "maxspare=1")
     served.get()
     served.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: served.marks("exit"), "a child's end")
+    until(lambda: served.marks("exit"), "a child's end")
     assert "process" in served.get()
     assert served.end() == 0
 
@@ -248,7 +239,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(serve: Any, tmp_path: 
         stale.bind(str(tmp_path / "s"))
     served = Served(tmp_path, "umask=007")
     try:
-        wait_until(lambda: accepts(served.socket), "the listener")
+        until(lambda: accepts(served.socket), "the listener")
         assert Path(served.socket).stat().st_mode & 0o777 == 0o770
         assert "Another process is listening" in refused(tmp_path, f"socket={served.socket}")
         assert "process" in served.get()
@@ -270,11 +261,11 @@ def test_it_goes_to_the_background_and_ends_there_cleanly(tmp_path: Path) -> Non
         timeout=PATIENCE,
     )
     assert "in the background" in done.stdout
-    pid = int(wait_until(lambda: pidfile.exists() and pidfile.read_text(), "the pidfile"))
+    pid = int(until(lambda: pidfile.exists() and pidfile.read_text(), "the pidfile"))
     assert f"process {pid}" in fastcgi_request(str(tmp_path / "s"))
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "its end")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its end")
     assert (tmp_path / f"exit-{pid}").exists()
     assert not pidfile.exists()
     assert not (tmp_path / "s").exists()
@@ -283,7 +274,7 @@ def test_it_goes_to_the_background_and_ends_there_cleanly(tmp_path: Path) -> Non
 def test_scgi_is_served_too(tmp_path: Path) -> None:
     served = Served(tmp_path, "--protocol", "scgi")
     try:
-        wait_until(lambda: accepts(served.socket), "the listener")
+        until(lambda: accepts(served.socket), "the listener")
         headers = (
             b"CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\x00GET\x00REQUEST_URI\x00/a?b\x00"
         )
