@@ -1,5 +1,7 @@
 """``python -m demo``: ejabberd, nginx and Django together, until Ctrl-C."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -29,15 +31,20 @@ environment variables:
 
 
 def say(text: str) -> None:
+    """Print at once, also into a pipe."""
     print(text, flush=True)
 
 
 def show(name: str, line: str) -> None:
+    """Print a line of a process's log under the process's name."""
     say(f"{name:8} | {line}")
 
 
 def main() -> int:
-    """Run the demo and return the exit code: 0 if it was told to end."""
+    """Run the demo.
+
+    :returns: the exit code, 0 if it was told to end.
+    """
     arguments = argparse.ArgumentParser(
         prog="python -m demo",
         description="Starts ejabberd, nginx and Django, and stops them on Ctrl-C.",
@@ -61,7 +68,11 @@ def main() -> int:
 
 
 def run() -> None:
-    """Start everything, print the address, and return only by an exception."""
+    """Start everything, print the address, and keep watch.
+
+    :raises StackError: when something does not start, or has ended by itself.
+    :raises KeyboardInterrupt: when it is told to end.
+    """
     if not CLIENT.is_file():
         raise StackError(f"The browser client {CLIENT} has not been built: run `make client`.")
     folder = Path(os.environ.get("DEMO_FOLDER") or CHECKOUT / "var" / "demo").absolute()
@@ -113,7 +124,10 @@ def serving(
 
 
 def answers(url: str) -> bool:
-    """Tell whether a page is served; raise StackError if it is, and is an error."""
+    """Whether a page is served.
+
+    :raises StackError: when it is, and is an error.
+    """
     try:
         DIRECT.open(url, timeout=5).close()
     except urllib.error.HTTPError as error:

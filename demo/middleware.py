@@ -1,5 +1,7 @@
 """The demo's content security policy: everything comes from the site itself, nothing is inline."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse

@@ -1,5 +1,7 @@
 """The status page: the newest statuses, and a form that works with scripts and without."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from django.forms import BaseModelForm

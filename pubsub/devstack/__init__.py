@@ -4,10 +4,10 @@ For ``manage.py pubsub_stack``, the demo and the tests.  This is not a way to ru
 production the system's own services run, with the same two files.
 """
 
-from .errors import StackError
-from .ports import Ports
-from .processes import Child
-from .stack import Stack
-from .watch import until_told_to_end, watch
+from pubsub.devstack.errors import StackError
+from pubsub.devstack.ports import Ports
+from pubsub.devstack.processes import Child
+from pubsub.devstack.stack import Stack
+from pubsub.devstack.watch import until_told_to_end, watch
 
 __all__ = ["Child", "Ports", "Stack", "StackError", "until_told_to_end", "watch"]

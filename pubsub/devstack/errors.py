@@ -1,5 +1,7 @@
 """The one error of the stack."""
 
+from __future__ import annotations
+
 from pubsub.exceptions import PubSubError
 
 

@@ -1,5 +1,7 @@
 """The files of a stack's folder: its lock, password, certificate and configuration."""
 
+from __future__ import annotations
+
 import fcntl
 import json
 import os
@@ -11,16 +13,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import StackError
+from pubsub.devstack.errors import StackError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH in Debian
 
 
 def deploy_file(name: str) -> Path:
-    """Return the path of a shipped file of ``deploy/``: from the wheel, or from the checkout.
+    """The path of a shipped file of ``deploy/``: from the wheel, or from the checkout.
 
-    Raises StackError if it is in neither.
+    :raises StackError: when it is in neither.
     """
     for folder in (PACKAGE / "deploy", PACKAGE.parent / "deploy"):
         if (folder / name).is_file():
@@ -29,9 +31,11 @@ def deploy_file(name: str) -> Path:
 
 
 def find_programs(packages: Mapping[str, str]) -> dict[str, str]:
-    """Return the paths of programs, given each one's Debian package.
+    """The paths of programs.
 
-    Raises StackError that names all that are missing and how to install them.
+    :param packages: Debian's package of each program.
+    :returns: the path of each program.
+    :raises StackError: that names all that are missing, and how to install them.
     """
     path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *SBIN)))
     found = {name: shutil.which(name, path=path) for name in packages}
@@ -45,7 +49,10 @@ def find_programs(packages: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process; raise StackError if another one has it."""
+    """Hold the folder for this process while the block runs.
+
+    :raises StackError: when another process has it.
+    """
     # The descriptor is not inherited by children: the lock ends with this process, however.
     with (folder / "lock").open("a+") as lock:
         try:
@@ -73,16 +80,20 @@ def write_private(path: Path, content: str) -> None:
 
 
 def password(path: Path) -> str:
-    """Return the password kept in a file; a random one is made the first time."""
+    """The password kept in a file; a random one is made the first time."""
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32) + "\n")
     return path.read_text(encoding="utf-8").strip()
 
 
 def certificate(folder: Path, hosts: list[str], openssl: str) -> tuple[Path, Path]:
-    """Return a certificate for the hosts: (key and certificate, the certificate alone).
+    """A certificate for the hosts, kept in the folder and made anew before it ends.
 
     It is its own authority: whoever trusts the second file verifies a server that has the first.
+
+    :param openssl: path of the program.
+    :returns: two PEM files: key and certificate, and the certificate alone.
+    :raises StackError: when openssl fails.
     """
     server, authority = folder / "server.pem", folder / "ca.pem"
     if server.exists() and authority.exists():
@@ -109,9 +120,9 @@ def certificate(folder: Path, hosts: list[str], openssl: str) -> tuple[Path, Pat
 
 
 def ejabberd_config(macros: Mapping[str, str | int]) -> str:
-    """Return a configuration that includes deploy/ejabberd.yml and gives values to its macros.
+    """A configuration that includes deploy/ejabberd.yml and gives values to its macros.
 
-    Raises StackError if the file's macros are not exactly these.
+    :raises StackError: when the file's macros are not exactly these.
     """
     shipped = deploy_file("ejabberd.yml")
     declared = set(re.findall(r"^  '([A-Z0-9_]+)':", shipped.read_text(encoding="utf-8"), re.M))
@@ -128,7 +139,11 @@ def ejabberd_config(macros: Mapping[str, str | int]) -> str:
 
 
 def erlang_accounts(accounts: Mapping[str, str]) -> str:
-    """Return accounts (JID and password) as the Erlang terms that ``file:consult`` reads."""
+    """Accounts as the Erlang terms that ``file:consult`` reads.
+
+    :param accounts: the password of each bare JID.
+    :raises StackError: for what is no bare JID.
+    """
 
     def binary(text: str) -> str:
         return f"<<{','.join(str(byte) for byte in text.encode())}>>"
@@ -143,9 +158,10 @@ def erlang_accounts(accounts: Mapping[str, str]) -> str:
 
 
 def nginx_site(values: Mapping[str, str]) -> str:
-    """Return deploy/nginx.conf with each of its literals (key) replaced by a value.
+    """deploy/nginx.conf with private values in place of its own.
 
-    Raises StackError if a literal does not stand in the file exactly once outside comments.
+    :param values: what to put in place of each literal.
+    :raises StackError: when a literal does not stand in the file exactly once outside comments.
     """
     shipped = deploy_file("nginx.conf")
     lines = shipped.read_text(encoding="utf-8").splitlines()
@@ -161,9 +177,9 @@ def nginx_site(values: Mapping[str, str]) -> str:
 
 
 def nginx_quoted(text: str) -> str:
-    """Return text as a quoted word of nginx's configuration.
+    """Text as a quoted word of nginx's configuration.
 
-    Raises StackError for what nginx cannot take in a path.
+    :raises StackError: for what nginx cannot take in a path.
     """
     if re.search(r'[\x00-\x1f"$\\]', text):
         raise StackError(f"nginx cannot use a path with quotes, $ or control characters: {text!r}")

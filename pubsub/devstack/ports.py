@@ -1,11 +1,13 @@
 """The loopback ports of a stack: fixed, from the environment, or whatever is free."""
 
+from __future__ import annotations
+
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from .errors import StackError
+from pubsub.devstack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 
@@ -14,10 +16,10 @@ LOOPBACK = "127.0.0.1"
 class Ports:
     """The ports that a stack listens on, all of them on 127.0.0.1; 0 means any free one.
 
-    xmpp: the publisher's stream, with STARTTLS.
-    xmpp_tls: the publisher's stream, with TLS from the first byte.
-    http: ejabberd's BOSH and WebSocket.
-    nginx: the site; used only by a stack with nginx.
+    :param xmpp: the publisher's stream, with STARTTLS.
+    :param xmpp_tls: the publisher's stream, with TLS from the first byte.
+    :param http: ejabberd's BOSH and WebSocket.
+    :param nginx: the site; used only by a stack with nginx.
     """
 
     xmpp: int = 0
@@ -27,13 +29,13 @@ class Ports:
 
     @staticmethod
     def variable(name: str) -> str:
-        """Return the environment variable that sets the port ``name``."""
+        """The environment variable that sets the port ``name``."""
         return f"PUBSUB_STACK_{name.upper()}_PORT"
 
-    def from_environment(self, environ: Mapping[str, str] = os.environ) -> "Ports":
-        """Return these ports, those replaced that ``PUBSUB_STACK_…_PORT`` variables set.
+    def from_environment(self, environ: Mapping[str, str] = os.environ) -> Ports:
+        """These ports, those replaced that ``PUBSUB_STACK_…_PORT`` variables set.
 
-        Raises StackError for a value that is not a port number.
+        :raises StackError: for a value that is not a port number.
         """
         changes = {}
         for field in fields(self):
@@ -46,8 +48,8 @@ class Ports:
             changes[field.name] = int(value)
         return replace(self, **changes)
 
-    def resolved(self) -> "Ports":
-        """Return these ports with each 0 replaced by a free port, all of them different."""
+    def resolved(self) -> Ports:
+        """These ports with each 0 replaced by a free port, all of them different."""
         held: list[socket.socket] = []
         changes = {}
         try:
@@ -62,7 +64,10 @@ class Ports:
         return replace(self, **changes)
 
     def check_free(self, name: str) -> None:
-        """Raise StackError if the port ``name`` cannot be listened on."""
+        """Find out whether the port ``name`` can be listened on.
+
+        :raises StackError: when it cannot; the message names the port and its variable.
+        """
         port = getattr(self, name)
         try:
             socket.create_server((LOOPBACK, port)).close()

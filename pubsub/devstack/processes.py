@@ -3,6 +3,8 @@
 Children die with the process that started them, even when it is killed: see ``tied``.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
@@ -20,8 +22,8 @@ from mirakuru import Executor
 from mirakuru.base import ENV_UUID
 from mirakuru.exceptions import ExecutorError
 
-from .errors import StackError
-from .ports import LOOPBACK
+from pubsub.devstack.errors import StackError
+from pubsub.devstack.ports import LOOPBACK
 
 OnLine = Callable[[str, str], None]
 
@@ -35,7 +37,7 @@ ERLANG_LIBRARIES = (
 
 
 def tied(command: list[str]) -> list[str]:
-    """Return a command that gets SIGTERM when the thread that started it ends.
+    """The command as one that gets SIGTERM when the thread that started it ends.
 
     Without util-linux's setpriv the command is returned as it is; the stack still stops its
     children when it is left, and at exit.
@@ -45,9 +47,9 @@ def tied(command: list[str]) -> list[str]:
 
 
 def erlang_libraries() -> str:
-    """Return the folder that holds ejabberd's Erlang libraries, for ``ERL_LIBS``.
+    """The folder that holds ejabberd's Erlang libraries, for ``ERL_LIBS``.
 
-    Raises StackError if ejabberd is not installed.
+    :raises StackError: when ejabberd is not installed.
     """
     given = [
         f"{folder}/ejabberd-*/ebin/ejabberd.app"
@@ -66,14 +68,14 @@ def erlang_libraries() -> str:
 class Child(Executor):
     """One child process in the foreground, its output read line by line.
 
-    name: the prefix of its lines, and what errors call it.
-    command: the program and its arguments; output is its stdout and stderr together.
-    folder: its working directory.
-    environment: variables added to ours.
-    ready: tells whether it serves, asked every 20 ms once it runs.
-    banner: with a text, it is asked only after a line that contains the text.
-    before_start: raises StackError if it cannot be started (a port is taken).
-    on_line: called with name and line, from a thread of the child's own.
+    :param name: the prefix of its lines, and what errors call it.
+    :param command: the program and its arguments; output is its stdout and stderr together.
+    :param folder: its working directory.
+    :param ready: tells whether it serves, asked every 20 ms once it runs.
+    :param banner: with a text, it is asked only after a line that contains the text.
+    :param environment: variables added to ours.
+    :param before_start: raises StackError if it cannot be started (a port is taken).
+    :param on_line: called with name and line, from a thread of the child's own.
     """
 
     START_SECONDS = 60.0
@@ -125,22 +127,25 @@ class Child(Executor):
         return kwargs
 
     def pre_start_check(self) -> bool:
+        """mirakuru's question whether it runs already; never, but a port may be taken."""
         self._before_start()
         return False
 
     def after_start_check(self) -> bool:
+        """mirakuru's question whether it serves."""
         if not self.running():
             raise ExecutorError(self)
         if self._banner is not None and not self._banner_seen.is_set():
             return False
         return self._ready()
 
-    def start(self) -> "Child":
-        """Start the process and return when it serves.
+    def start(self) -> Child:
+        """Start the process and wait until it serves.
 
         Call it from a thread that lives as long as the process should.
-        Raises StackError, which quotes the process's own words, if it ends or does not serve in
-        time.
+
+        :raises StackError: when it ends, or does not serve within 60 s; the message quotes the
+            process's own words.
         """
         if self.running():
             return self
@@ -192,9 +197,11 @@ class Child(Executor):
         return super().kill(wait, sig)
 
     def last_words(self) -> str:
-        """Return what a person needs to know of the output: errors, or else the last lines."""
+        """What a person needs to know of the output: errors, or else the last lines."""
         telling = [line for line in self.lines if TELLING.search(line)]
         return "\n".join((telling or list(self.lines))[-8:])
+
+    # Private
 
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, encoding="utf-8", errors="replace") as output:
@@ -213,7 +220,7 @@ class Child(Executor):
 
 
 def listening(port: int) -> bool:
-    """Tell whether something listens on a loopback port."""
+    """Whether something listens on a loopback port."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError:

@@ -1,5 +1,7 @@
 """The stack: one folder, one ejabberd, perhaps one nginx, and the settings to reach them."""
 
+from __future__ import annotations
+
 import atexit
 import os
 import pwd
@@ -9,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import files
-from .errors import StackError
-from .ports import LOOPBACK, Ports
-from .processes import Child, OnLine, erlang_libraries, listening, stop_all, tied
+from pubsub.devstack import files
+from pubsub.devstack.errors import StackError
+from pubsub.devstack.ports import LOOPBACK, Ports
+from pubsub.devstack.processes import Child, OnLine, erlang_libraries, listening, stop_all, tied
 
 __all__ = ["Stack", "tied"]
 
@@ -58,18 +60,21 @@ SOCKET_PATH_BYTES = 107  # what fits into sockaddr_un
 class Stack:
     """A private ejabberd, and nginx if wanted, with everything they keep in one folder.
 
-    folder: where configuration, passwords, certificate, spool and logs live; made if missing.
-        Starting again in the same folder finds the nodes and accounts of the last time.
-    ports: which loopback ports to listen on; the default takes free ones.
-    nginx: start nginx too; it serves BOSH, WebSocket, static files and the FastCGI application.
-    fastcgi_socket: the unix socket of the application behind nginx, ``folder/django.sock`` if not
-        given.
-    static_root: the folder that nginx serves as ``/static/``, ``folder/static`` if not given.
-    accounts: more accounts, JID to password; the publisher's is always there.
-    on_line: called with a prefix ("ejabberd", "nginx") and one line of its log, from a thread.
-
     Use it as a context manager, from a thread that lives as long as the stack shall: the processes
     end with that thread.
+
+    :param folder: where configuration, passwords, certificate, spool and logs live; made if
+        missing.  Starting again in the same folder finds the nodes and accounts of the last time.
+    :param ports: which loopback ports to listen on; the default takes free ones.
+    :param nginx: start nginx too; it serves BOSH, WebSocket, static files and the FastCGI
+        application.
+    :param fastcgi_socket: the unix socket of the application behind nginx, ``folder/django.sock``
+        if not given.
+    :param static_root: the folder that nginx serves as ``/static/``, ``folder/static`` if not
+        given.
+    :param accounts: more accounts, JID to password; the publisher's is always there.
+    :param on_line: called with a prefix ("ejabberd", "nginx") and one line of its log, from a
+        thread.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Stack:
         """The processes that have been started."""
         return [child for child in (self._ejabberd, self._nginx) if child is not None]
 
-    def __enter__(self) -> "Stack":
+    def __enter__(self) -> Stack:
         self.start()
         return self
 
@@ -128,10 +133,10 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Prepare the folder, start ejabberd and then nginx; return when both serve.
+        """Prepare the folder, start ejabberd and then nginx, and wait until both serve.
 
-        Raises StackError, with nothing left running, if something is missing, a port or the folder
-        is taken, or a process does not start.
+        :raises StackError: with nothing left running, when something is missing, a port or the
+            folder is taken, or a process does not start.
         """
         try:
             self.prepare()
@@ -151,7 +156,10 @@ class Stack:
             self._resources.close()
 
     def prepare(self) -> None:
-        """Do all that ``start()`` does except starting; ``settings`` holds values afterwards."""
+        """Do all that ``start()`` does except starting; ``settings`` holds values afterwards.
+
+        :raises StackError: when something is missing, or the folder is taken.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
         self._resources.enter_context(files.locked(self.folder))
@@ -178,6 +186,8 @@ class Stack:
             "PUBSUB_GUEST_DOMAIN": GUEST_DOMAIN,
             "PUBSUB_USER_DOMAIN": USER_DOMAIN,
         }
+
+    # Private
 
     def _prepare_ejabberd(self, erl: str, password: str, server_pem: Path) -> Child:
         libraries = erlang_libraries()

@@ -1,5 +1,7 @@
 """Keeping watch over children until somebody ends it, for the commands that run a stack."""
 
+from __future__ import annotations
+
 import atexit
 import signal
 import time
@@ -8,8 +10,8 @@ from contextlib import contextmanager
 
 from mirakuru.base import cleanup_subprocesses
 
-from .errors import StackError
-from .processes import Child
+from pubsub.devstack.errors import StackError
+from pubsub.devstack.processes import Child
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERVAL_SECONDS = 0.25
@@ -36,7 +38,10 @@ def until_told_to_end() -> Iterator[None]:
 
 
 def watch(children: Iterable[Child]) -> None:
-    """Wait until a child ends by itself; raise StackError that names and quotes it."""
+    """Wait for as long as all children run.
+
+    :raises StackError: when one has ended by itself; the message names and quotes it.
+    """
     watched = list(children)
     while True:
         for child in watched:

@@ -3,6 +3,8 @@
 Each override names the fault; all were seen with flup 1.0.3.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import signal
@@ -130,13 +132,19 @@ def make_server(
     max_requests: int,
     debug: bool,
 ) -> Any:
-    """Return a flup server; its ``run()`` returns after SIGTERM, SIGINT or SIGHUP.
+    """A flup server; its ``run()`` returns after SIGTERM, SIGINT or SIGHUP.
 
-    application: the WSGI application.
-    listener: the socket to accept connections from.
-    protocol: one of PROTOCOLS.
-    prefork: processes instead of threads; only then does max_requests mean anything.
     In a preforked child ``run()`` does not return: it raises SystemExit.
+
+    :param application: the WSGI application.
+    :param listener: the socket to accept connections from.
+    :param protocol: one of PROTOCOLS.
+    :param prefork: processes instead of threads.
+    :param min_spare: idle threads or processes to keep at least.
+    :param max_spare: idle threads or processes to keep at most.
+    :param max_children: threads or processes at most.
+    :param max_requests: requests until a process is replaced, 0 for never; needs ``prefork``.
+    :param debug: show a visitor the traceback when the application itself fails.
     """
     module = importlib.import_module(f"flup.server.{protocol}{'_fork' if prefork else ''}")
     bases = (_Given, _Preforking) if prefork else (_Given,)

@@ -1,5 +1,7 @@
 """``manage.py pubsub_stack``: a private ejabberd, and nginx if wanted, to develop with."""
 
+from __future__ import annotations
+
 import os
 from argparse import ArgumentParser
 from dataclasses import fields, replace
@@ -61,6 +63,7 @@ class Command(BaseCommand):
         self.stdout.write("Stopped.")
 
     def make_stack(self, options: dict[str, Any]) -> Stack:
+        """The stack that the options describe, not started yet."""
         given = {field.name: options[f"{field.name}_port"] for field in fields(Ports)}
         for name, port in given.items():
             if port is not None and not 0 <= port < 65536:
@@ -81,11 +84,12 @@ class Command(BaseCommand):
         )
 
     def show(self, name: str, line: str) -> None:
+        """Print a line of a server's log under the server's name."""
         self.stdout.write(f"{name:8} | {line}")
         self.stdout.flush()
 
     def instructions(self, stack: Stack) -> str:
-        """Return what a person does next: the settings, and how nginx reaches Django."""
+        """What a person does next: the settings, and how nginx reaches Django."""
         lines = ["", "# Ready. Put these into the settings of your project:"]
         lines += [f"{name} = {value!r}" for name, value in stack.settings.items()]
         if stack.with_nginx:

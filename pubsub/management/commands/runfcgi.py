@@ -3,6 +3,8 @@
 The options bear the names of the command that Django had up to version 1.8.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -17,7 +19,7 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, CommandError
 from django.core.servers.basehttp import get_internal_wsgi_application
 
-from ._fastcgi import PROTOCOLS, make_server
+from pubsub.management.commands._fastcgi import PROTOCOLS, make_server
 
 METHODS = {"threaded": False, "thread": False, "prefork": True, "fork": True}
 WORDS = {"true": True, "yes": True, "t": True, "1": True} | {
@@ -29,24 +31,29 @@ WORDS = {"true": True, "yes": True, "t": True, "1": True} | {
 
 
 def number(text: str) -> int:
+    """The value of an option that counts something."""
     if text.isascii() and text.isdigit():
         return int(text)
     raise ValueError("a whole number, 0 or more, is wanted")
 
 
 def octal(text: str) -> int:
+    """The value of an option that holds permissions, such as 007."""
     if text and set(text) <= set("01234567"):
         return int(text, 8)
     raise ValueError("an octal number such as 007 is wanted")
 
 
 def boolean(text: str) -> bool:
+    """The value of an option that is on or off."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     raise ValueError("true or false is wanted")
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
+    """A function that reads an option with fixed choices."""
+
     def choose(text: str) -> str:
         if text in choices:
             return text
@@ -98,6 +105,7 @@ class Command(BaseCommand):
             self.open_and_serve(read_options(pairs, given))
 
     def open_and_serve(self, options: dict[str, Any]) -> None:
+        """Open all that can fail while the terminal still sees it, then serve until told to end."""
         application = get_internal_wsgi_application()
         with ExitStack() as cleanup:
             listener, where = open_listener(options, cleanup)
@@ -119,6 +127,7 @@ class Command(BaseCommand):
                     cleanup.pop_all()  # a preforked child ends; the files are its parent's
 
     def serve(self, application: Any, listener: socket.socket, options: dict[str, Any]) -> None:
+        """Answer requests until a signal ends it."""
         make_server(
             application,
             listener,
@@ -133,9 +142,9 @@ class Command(BaseCommand):
 
 
 def read_options(pairs: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Return every option's value, from ``key=value`` words and ``--key value`` arguments.
+    """Every option's value, from ``key=value`` words and ``--key value`` arguments.
 
-    Raises CommandError that names what is unknown, malformed or contradictory.
+    :raises CommandError: that names what is unknown, malformed or contradictory.
     """
     texts = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     for pair in pairs:
@@ -155,7 +164,10 @@ def read_options(pairs: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise CommandError if options contradict each other; settle ``host`` and ``daemonize``."""
+    """Judge the options together; settles ``host`` and ``daemonize``.
+
+    :raises CommandError: when they contradict each other.
+    """
     if options["socket"] and (options["host"] or options["port"]):
         raise CommandError("Give either socket=… or host=… and port=…, not both.")
     if options["socket"] and options["protocol"] == "ajp":
@@ -178,9 +190,10 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def open_listener(options: dict[str, Any], cleanup: ExitStack) -> tuple[socket.socket, str]:
-    """Return the socket to accept from, and what to call it; ``cleanup`` takes it away again.
+    """The socket to accept from, and what to call it.
 
-    Raises CommandError if it cannot be had.
+    :param cleanup: takes the socket away again.
+    :raises CommandError: when it cannot be had.
     """
     if options["socket"]:
         path = Path(options["socket"]).absolute()
@@ -202,6 +215,7 @@ def open_listener(options: dict[str, Any], cleanup: ExitStack) -> tuple[socket.s
 
 
 def open_unix_listener(path: Path, umask: int | None, cleanup: ExitStack) -> socket.socket:
+    """A unix socket to accept from, with the permissions that ``umask`` leaves it."""
     listener = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
     remove_stale(path)
     previous = os.umask(umask) if umask is not None else None
@@ -224,7 +238,10 @@ def remove_own(path: Path, inode: int) -> None:
 
 
 def remove_stale(path: Path) -> None:
-    """Remove a unix socket that nobody listens on; raise CommandError if it is anything else."""
+    """Remove a unix socket that nobody listens on.
+
+    :raises CommandError: for a socket that somebody listens on, and for any other file.
+    """
     if not path.exists():
         return
     if not path.is_socket():
@@ -241,7 +258,10 @@ def remove_stale(path: Path) -> None:
 
 
 def open_for_append(name: str, path: str, cleanup: ExitStack) -> TextIO:
-    """Open a file that an option names, before the terminal is left; raise CommandError if not."""
+    """The file that an option names, opened before the terminal is left.
+
+    :raises CommandError: when it cannot be written.
+    """
     try:
         return cleanup.enter_context(Path(path).absolute().open("a", encoding="utf-8"))
     except OSError as error:
@@ -249,6 +269,7 @@ def open_for_append(name: str, path: str, cleanup: ExitStack) -> TextIO:
 
 
 def open_background_files(options: dict[str, Any], cleanup: ExitStack) -> tuple[TextIO, TextIO]:
+    """The files for standard output and standard error in the background."""
     if not Path(options["workdir"]).is_dir():
         raise CommandError(f"workdir={options['workdir']} is not a folder.")
     return (
@@ -258,6 +279,7 @@ def open_background_files(options: dict[str, Any], cleanup: ExitStack) -> tuple[
 
 
 def open_pidfile(options: dict[str, Any], cleanup: ExitStack) -> TextIO | None:
+    """The file for the process's id, if one is wanted; ``cleanup`` removes it."""
     if not options["pidfile"]:
         return None
     pidfile = open_for_append("pidfile", options["pidfile"], cleanup)
