@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from pubsub.backends import get_backend
-from pubsub.wire.stanzas import PublishedItem, Subscription
+from pubsub.wire.answers import PublishedItem, Subscription
 
 
 def create(node: str, **configuration: Any) -> Future[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pubsub.exceptions import BackendError
 from pubsub.items import Item
-from pubsub.wire.stanzas import PublishedItem, Subscription
+from pubsub.wire.answers import PublishedItem, Subscription
 
 
 class BaseBackend:

@@ -13,9 +13,9 @@ from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
 from pubsub.items import Item, valid_node
 from pubsub.wire import stanzas
+from pubsub.wire.account import Account
+from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.connection import Connection
-from pubsub.wire.session import Account
-from pubsub.wire.stanzas import PublishedItem, Subscription
 
 logger = logging.getLogger("pubsub")
 

@@ -9,7 +9,6 @@ when it is lost.  Futures are resolved with no lock held, so their callbacks may
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import secrets
@@ -24,16 +23,18 @@ from typing import Any, TypeVar
 from xmpp.simplexml import Node
 
 from pubsub.exceptions import (
-    ConnectError,
     PubSubError,
     QueueFull,
     RequestTimeout,
     StreamError,
     StreamLost,
 )
-from pubsub.wire import backoff, stanzas
+from pubsub.wire import stanzas
+from pubsub.wire.account import Account
+from pubsub.wire.backoff import Attempts
 from pubsub.wire.ledger import Ledger, Pending
-from pubsub.wire.session import Account, Session, open_session
+from pubsub.wire.session import Session, open_session
+from pubsub.wire.wakeup import Wakeup
 
 T = TypeVar("T")
 
@@ -42,9 +43,6 @@ logger = logging.getLogger("pubsub.wire")
 #: How much is handed to the socket ahead of what the server has read, in bytes.  Requests that
 #: are not in this buffer yet can still go out on the next stream when this one is lost.
 BUFFER = 256 * 1024
-
-#: What may be over at the next attempt; all other errors need somebody to change something.
-PASSING = (ConnectError, StreamLost)
 
 
 class Connection:
@@ -131,9 +129,7 @@ class Connection:
         self._ledger = Ledger(self.account.timeout)
         self._session: Session | None = None
         self._outgoing = bytearray()
-        self._failures = 0
-        self._last_error: StreamError | None = None
-        self._next_attempt = 0.0
+        self._attempts = Attempts()
         self._last_heard = 0.0
         self._id_prefix = ""
         self._sent = 0
@@ -141,7 +137,7 @@ class Connection:
     def _after_fork(self) -> None:
         """In the child: the stream and the thread are the parent's; begin anew."""
         if self._thread is not None:
-            self._close_pipe()
+            self._wakeup.close()
         self._reset()
 
     def _queue_up(self, pending: Pending[Any]) -> PubSubError | None:
@@ -157,27 +153,20 @@ class Connection:
         return None
 
     def _start(self) -> None:
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._wakeup = Wakeup()
         # A daemon, so that the interpreter does not wait for it before it calls close().
         thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            self._close_pipe()
+            self._wakeup.close()
             raise
         self._thread = thread
         atexit.register(self.close)
 
-    def _close_pipe(self) -> None:
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-
     def _wake(self) -> None:
         self._asleep = False
-        with contextlib.suppress(BlockingIOError):  # full: it wakes up anyway
-            os.write(self._wake_write, b"\0")
+        self._wakeup.wake()
 
     def _own(self) -> None:
         """The life of the owner thread."""
@@ -185,7 +174,7 @@ class Connection:
             while not self._is_done():
                 if self._session is not None:
                     self._serve(self._session)
-                elif self._queue and time.monotonic() >= self._next_attempt:
+                elif self._queue and self._attempts.is_due:
                     self._open()
                 else:
                     self._wait()
@@ -212,22 +201,19 @@ class Connection:
         with self._queue_lock:
             left, self._queue = self._queue, deque()
             self._thread = None
-            self._close_pipe()
+            self._wakeup.close()
         for pending in left:
-            pending.fail(self._last_error or self._unacknowledged())
+            pending.fail(self._attempts.error or self._unacknowledged())
 
     def _open(self) -> None:
         try:
             self._session = open_session(self.account)
         except StreamError as error:
-            self._failures += 1
-            self._last_error = error
-            self._next_attempt = time.monotonic() + backoff.delay(self._failures)
-            logger.warning("%s (attempt %d)", error, self._failures)
+            self._attempts.failed(error)
+            logger.warning("%s (attempt %d)", error, self._attempts.failures)
         else:
             logger.info("Logged in at %s as %s", self.server, self._session.jid)
-            self._failures = 0
-            self._last_error = None
+            self._attempts.succeeded()
             self._last_heard = time.monotonic()
             # Ids that nobody can guess, so that nobody can answer in the server's place.
             self._id_prefix = secrets.token_hex(6)
@@ -278,31 +264,24 @@ class Connection:
             self._session.abandon()
             self._session = None
         self._outgoing = bytearray()
-        self._failures += 1
-        self._last_error = error
-        self._next_attempt = time.monotonic() + backoff.delay(self._failures)
+        self._attempts.failed(error)
         self._ledger.fail_all(error)
 
     def _expire(self) -> None:
         """Fail what has waited too long, saying what it waited for."""
         if self._session is not None:
             self._ledger.expire(self._too_late)
-        elif self._is_hopeless():
-            self._fail_queue(self._last_error or self._too_late())
+        elif self._attempts.is_hopeless:
+            self._fail_queue(self._attempts.error or self._too_late())
         else:
             while (pending := self._pop(older_than=self.account.timeout)) is not None:
-                pending.fail(self._last_error or self._too_late())
+                pending.fail(self._attempts.error or self._too_late())
 
     def _too_late(self) -> RequestTimeout:
         return RequestTimeout(f"no answer from {self.server} within {self.account.timeout:g} s")
 
     def _unacknowledged(self) -> StreamLost:
         return StreamLost(self.server, "not acknowledged before the connection was closed")
-
-    def _is_hopeless(self) -> bool:
-        """Whether there is no point in waiting for the next attempt: more of the same will come."""
-        lasting = self._last_error is not None and not isinstance(self._last_error, PASSING)
-        return lasting and time.monotonic() < self._next_attempt
 
     def _pop(self, older_than: float = 0.0) -> Pending[Any] | None:
         """Take the oldest request out of the queue, if it is old enough."""
@@ -324,7 +303,7 @@ class Connection:
         ends = [self._flush_until] if self._closed else []
         if self._session is None:
             if self._queue:
-                ends.append(now if self._is_hopeless() else self._next_attempt)
+                ends.append(now if self._attempts.is_hopeless else self._attempts.next)
                 ends.append(self._queue[0].since + self.account.timeout)
         elif self._session.has_pending or (self._queue and len(self._outgoing) < BUFFER):
             return 0.0
@@ -342,15 +321,14 @@ class Connection:
             self._asleep = True
             seconds = self._idle_seconds()
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
         if session is not None:
             writing = select.POLLOUT if self._outgoing or session.wants_write else 0
             poll.register(session, select.POLLIN | writing)
         ready = poll.poll(None if seconds is None else seconds * 1000)
         self._asleep = False
-        if any(descriptor == self._wake_read for descriptor, _ in ready):
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_read, 4096)
+        if any(descriptor == self._wakeup.fileno() for descriptor, _ in ready):
+            self._wakeup.clear()
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from xmpp.simplexml import Node
 
 from pubsub.exceptions import PubSubError
-from pubsub.wire import stanzas
+from pubsub.wire import answers, stanzas
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Ledger:
         del self._waiting[id]
         self._last_answer = time.monotonic()
         if answer.getAttr("type") == "error":
-            error = stanzas.parse_error(answer)
+            error = answers.parse_error(answer)
             if error.condition not in pending.request.done_when:
                 pending.fail(error)
                 return

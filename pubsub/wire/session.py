@@ -1,72 +1,22 @@
-"""One open, authenticated stream: xmpppy with its traps closed.
+"""One open, authenticated stream: it has all that was asked for, or it is not returned.
 
-xmpppy's client goes on in clear text when TLS fails, falls back to legacy authentication when
-SASL is missing, and checks no certificate.  Here a session either has all that was asked for or
-is not returned: :func:`open_session` keeps the half-open stream to itself.  RFC 6120 throughout.
+:func:`open_session` keeps the half-open stream to itself; what can be written and read without
+waiting is all that an open one offers.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
-from xml.parsers.expat import ExpatError
-from xml.sax.saxutils import escape
 
-import xmpp
+from xmpp.simplexml import Node
 
-from pubsub.exceptions import (
-    AuthenticationError,
-    ConnectError,
-    StreamError,
-    StreamLost,
-    TLSError,
-)
-from pubsub.wire import sasl
-from pubsub.wire.transport import Deadline, Transport
-
-NS_STREAM_ERRORS = "urn:ietf:params:xml:ns:xmpp-streams"
-
-#: A server that sends more than this without finishing a stanza is not followed any further.
-MAX_STANZA_BYTES = 16 * 1024 * 1024
-
-#: Stream errors that another attempt would meet again (RFC 6120 §4.9.3).
-LASTING = ("host-unknown", "not-authorized", "invalid-from")
+from pubsub.exceptions import StreamLost
+from pubsub.wire.account import Account
+from pubsub.wire.stream import Stream
 
 #: After so many reads the owner of the session gets a chance to write, whatever the server sends.
 READS_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Account:
-    """Whom to log in as, and where.
-
-    :param jid: bare JID, ``user@domain``; the domain is what the certificate must name.
-    :param host: name or address of the server; no SRV record is looked up.
-    :param tls: ``starttls`` (required, RFC 6120 §5), ``direct`` (XEP-0368, usually port 5223),
-        or ``off``, which is accepted towards a loopback address only.
-    :param ca_file: PEM file of trusted authorities; None trusts the system's.
-    :param timeout: seconds that logging in may take altogether.
-    """
-
-    jid: str
-    password: str = field(repr=False)
-    host: str
-    port: int = 5222
-    tls: Literal["starttls", "direct", "off"] = "starttls"
-    ca_file: str | None = None
-    timeout: float = 10.0
-
-    @property
-    def username(self) -> str:
-        """The local part of the JID."""
-        return self.jid.rpartition("@")[0]
-
-    @property
-    def domain(self) -> str:
-        """The domain of the JID."""
-        return self.jid.rpartition("@")[2]
 
 
 class Session:
@@ -75,7 +25,7 @@ class Session:
     Not thread-safe: it belongs to the one thread that reads and writes it.
     """
 
-    def __init__(self, stream: _Stream, jid: str) -> None:
+    def __init__(self, stream: Stream, jid: str) -> None:
         self._stream = stream
         self._broken: StreamLost | None = None
         #: The full JID that the server bound.
@@ -111,7 +61,7 @@ class Session:
             self._broken = error
             return 0
 
-    def read(self) -> Iterator[xmpp.simplexml.Node]:
+    def read(self) -> Iterator[Node]:
         """The stanzas that have arrived, without waiting.
 
         :raises StreamError: after the last of them, when the stream ended: by error, by goodbye,
@@ -145,213 +95,10 @@ def open_session(account: Account) -> Session:
     :raises AuthenticationError: when the server refuses the account.
     :raises StreamLost: when it ends the stream in between.
     """
-    stream = _Stream(account)
+    stream = Stream(account)
     try:
         jid = stream.open()
     except BaseException:
         stream.transport.close()
         raise
     return Session(stream, jid)
-
-
-class _Stream:
-    """A stream on its way up; xmpppy writes the headers and parses what comes."""
-
-    def __init__(self, account: Account) -> None:
-        self.account = account
-        self.transport = Transport(account.host, account.port)
-        #: What has arrived and nobody has looked at yet.
-        self.stanzas: list[xmpp.simplexml.Node] = []
-        #: Why nothing more will arrive; what came before it is in ``stanzas`` and counts.
-        self.end: StreamError | None = None
-        self._unfinished = 0
-        self._client = xmpp.Client(account.domain, debug=[])
-        self._client.disconnect_handlers = []  # the default one raises out of anywhere
-        self._client.DEBUG = lambda *args, **kwargs: None
-
-    def open(self) -> str:
-        """Take all steps; returns the bound full JID."""
-        self.transport.PlugIn(self._client)
-        self.transport.connect(Deadline(self.account.timeout))
-        if self.account.tls == "direct":
-            self.transport.start_tls(self.account.domain, self.account.ca_file)
-        features = self._restart()
-        if self.account.tls == "starttls":
-            features = self._start_tls(features)
-        elif self.account.tls == "off" and not self.transport.is_loopback():
-            raise TLSError(
-                self.transport.server,
-                "TLS is switched off (XMPP_TLS = 'off'), which is accepted towards this machine "
-                "itself only; nothing was sent",
-            )
-        self._authenticate(features)
-        return self._bind(self._restart())
-
-    def receive(self) -> bool:
-        """Read once without waiting; tells whether something came and more may come."""
-        if self.end is None:
-            try:
-                data = self.transport.read()
-                self._parse(data)
-            except StreamError as error:
-                self.end = error
-            else:
-                return bool(data)
-        return False
-
-    # Private
-
-    def _parse(self, data: bytes) -> None:
-        """Feed bytes to xmpppy's parser, which calls :meth:`_collect`."""
-        before = len(self.stanzas)
-        with self._no_xmpp():
-            self._client.Dispatcher.Stream.Parse(data)
-        if len(self.stanzas) > before:
-            self._unfinished = 0
-        self._unfinished += len(data)
-        if self._unfinished > MAX_STANZA_BYTES:
-            raise StreamLost(
-                self.transport.server, f"a stanza of more than {MAX_STANZA_BYTES} bytes"
-            )
-
-    def _restart(self) -> xmpp.simplexml.Node:
-        """Open a fresh stream on the same connection and await its features (§4.3.3)."""
-        # What came before belongs to the old stream: bytes that somebody slipped in ahead of
-        # TLS must not be taken for what the verified server says.
-        self.stanzas.clear()
-        if "Dispatcher" in self._client.__dict__:
-            self._client.Dispatcher.PlugOut()
-        with self._no_xmpp():
-            xmpp.dispatcher.Dispatcher().PlugIn(self._client)
-        parser = self._client.Dispatcher.Stream
-        parser.dispatch = self._collect
-        parser.stream_footer_received = self._ended
-        # Entities can only be declared in a document type, which §11.1 forbids.
-        parser._parser.StartDoctypeDeclHandler = self._restricted
-        return self._await("features")
-
-    def _start_tls(self, features: xmpp.simplexml.Node) -> xmpp.simplexml.Node:
-        if not features.getTag("starttls", namespace=xmpp.NS_TLS):
-            raise TLSError(
-                self.transport.server,
-                "it does not offer STARTTLS, so the password was not sent; somebody between may "
-                "have taken the offer away",
-            )
-        self.transport.send(f'<starttls xmlns="{xmpp.NS_TLS}"/>')
-        if self._await("proceed", "failure").getName() == "failure":
-            raise TLSError(self.transport.server, "it refused STARTTLS")
-        self.transport.start_tls(self.account.domain, self.account.ca_file)
-        return self._restart()
-
-    def _authenticate(self, features: xmpp.simplexml.Node) -> None:
-        offered = _mechanisms(features)
-        if not offered and features.getTag("starttls", namespace=xmpp.NS_TLS):
-            raise TLSError(
-                self.transport.server, "it lets nobody log in without TLS, and XMPP_TLS is 'off'"
-            )
-        try:
-            self._exchange(offered)
-        except sasl.SASLError as error:
-            raise AuthenticationError(
-                self.transport.server, f"cannot log in as {self.account.jid}: {error}"
-            ) from error
-
-    def _exchange(self, offered: list[str]) -> None:
-        account = self.account
-        mechanism = sasl.choose(offered, account.username, account.password)
-        self.transport.send(
-            f'<auth xmlns="{xmpp.NS_SASL}" mechanism="{mechanism.name}">'
-            f"{mechanism.initial()}</auth>"
-        )
-        while True:
-            answer = self._await("challenge", "success", "failure")
-            if answer.getName() == "success":
-                return mechanism.verify(answer.getData())
-            if answer.getName() == "failure":
-                if answer.getTag("temporary-auth-failure"):
-                    raise ConnectError(
-                        self.transport.server, f"cannot log in now: {_failure(answer)}"
-                    )
-                raise sasl.SASLError(_failure(answer))
-            response = mechanism.respond(answer.getData())
-            self.transport.send(f'<response xmlns="{xmpp.NS_SASL}">{response}</response>')
-
-    def _bind(self, features: xmpp.simplexml.Node) -> str:
-        bound = self._request(f'<bind xmlns="{xmpp.NS_BIND}"/>')
-        jid = bound.getTag("bind").getTagData("jid") if bound.getTag("bind") else None
-        if not jid:
-            raise ConnectError(self.transport.server, f"it bound no resource: {bound}")
-        offer = features.getTag("session", namespace=xmpp.NS_SESSION)
-        if offer and not offer.getTag("optional"):
-            self._request(f'<session xmlns="{xmpp.NS_SESSION}"/>')
-        return str(jid)
-
-    def _request(self, body: str) -> xmpp.simplexml.Node:
-        self.transport.send(f'<iq type="set" id="open">{body}</iq>')
-        answer = self._await("iq")
-        if answer.getAttr("type") != "result":
-            reason = answer.getTag("error")
-            raise ConnectError(self.transport.server, f"it refused the session: {reason or answer}")
-        return answer
-
-    def _await(self, *names: str) -> xmpp.simplexml.Node:
-        """The next stanza, which must bear one of the names."""
-        while not self.stanzas:
-            if self.end is not None:
-                raise self.end
-            self.transport.wait_readable()
-            self.receive()
-        stanza = self.stanzas.pop(0)
-        if stanza.getName() not in names:
-            expected = " or ".join(f"<{name}/>" for name in names)
-            raise ConnectError(
-                self.transport.server,
-                f"it sent <{escape(stanza.getName())}/> where {expected} was due",
-            )
-        return stanza
-
-    def _collect(self, stanza: xmpp.simplexml.Node) -> None:
-        self._client.Dispatcher.Stream._mini_dom = None  # or xmpppy would reuse this very node
-        if stanza.getName() == "error" and stanza.getNamespace() == xmpp.NS_STREAMS:
-            self._refuse(stanza)
-        self.stanzas.append(stanza)
-
-    def _refuse(self, error: xmpp.simplexml.Node) -> NoReturn:
-        """End by the server's own words (§4.9)."""
-        conditions = [child.getName() for child in error.getChildren() if child]
-        text = error.getTagData("text")
-        reason = ", ".join(name for name in conditions if name != "text")
-        kind = AuthenticationError if reason in LASTING else StreamLost
-        raise kind(
-            self.transport.server,
-            f"it ended the stream with {reason}" + (f": {text}" if text else ""),
-        )
-
-    def _ended(self) -> NoReturn:
-        raise StreamLost(self.transport.server, "it ended the stream")
-
-    def _restricted(self, *args: Any) -> NoReturn:
-        raise StreamLost(self.transport.server, "it sent a document type, which XMPP forbids")
-
-    @contextlib.contextmanager
-    def _no_xmpp(self) -> Iterator[None]:
-        """Translate what xmpppy's parser raises on input that is no XMPP."""
-        try:
-            yield
-        except (ExpatError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise StreamLost(
-                self.transport.server, f"it sent what is no XMPP stream ({error})"
-            ) from error
-
-
-def _mechanisms(features: xmpp.simplexml.Node) -> list[str]:
-    offer = features.getTag("mechanisms", namespace=xmpp.NS_SASL)
-    return [str(tag.getData()) for tag in offer.getTags("mechanism")] if offer else []
-
-
-def _failure(answer: xmpp.simplexml.Node) -> str:
-    """The reason of a SASL failure, in words (RFC 6120 §6.5)."""
-    conditions = [child.getName() for child in answer.getChildren() if child]
-    reason = next((name for name in conditions if name != "text"), "no reason given")
-    text = answer.getTagData("text")
-    return f"{reason} ({text})" if text else str(reason)

@@ -1,4 +1,4 @@
-"""XEP-0060 without I/O: builders make the text of requests, parsers read xmpppy's nodes.
+"""The text of XEP-0060's requests, without I/O; ``answers`` reads what comes back.
 
 Requests are text because building them as xmpppy nodes costs ten times as much.  Payloads are
 well-formed XML already; everything else is escaped here.
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
-import xmpp
 from xmpp.simplexml import Node
 
-from pubsub.exceptions import RequestRefused
+from pubsub.wire import answers
+from pubsub.wire.answers import (
+    NS_OWNER,
+    NS_PUBSUB,
+    NS_STANZAS,
+    PublishedItem,
+    Subscription,
+    child_of,
+)
 
-NS_PUBSUB = "http://jabber.org/protocol/pubsub"
-NS_OWNER = f"{NS_PUBSUB}#owner"
-NS_ERRORS = f"{NS_PUBSUB}#errors"
 NS_NODE_CONFIG = f"{NS_PUBSUB}#node_config"
-NS_STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 T = TypeVar("T")
 
@@ -45,24 +48,6 @@ class Request(Generic[T]):
     def to_xml(self, id: str) -> str:
         """The whole stanza, with the id that its answer will bear."""
         return f'<iq type="{self.type}" to={quoteattr(self.to)} id="{id}">{self.body}</iq>'
-
-
-@dataclass(frozen=True)
-class PublishedItem:
-    """An item as a node holds it: its id, its publisher's JID and its payload."""
-
-    id: str
-    payload: Node | None
-    publisher: str = ""
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """A subscription as the owner of a node sees it (XEP-0060 §8.8)."""
-
-    jid: str
-    state: str
-    subid: str = ""
 
 
 # Builders
@@ -125,7 +110,9 @@ def configure(service: str, node: str, configuration: Mapping[str, Any]) -> Requ
 
 def configuration(service: str, node: str) -> Request[dict[str, str]]:
     """Read the configuration of a node that we own (XEP-0060 §8.2)."""
-    return _owner("get", service, f"<configure node={quoteattr(node)}/>", parse_configuration)
+    return _owner(
+        "get", service, f"<configure node={quoteattr(node)}/>", answers.parse_configuration
+    )
 
 
 def delete(service: str, node: str) -> Request[None]:
@@ -148,7 +135,7 @@ def items(
         service,
         f'<pubsub xmlns="{NS_PUBSUB}"><items node={quoteattr(node)}{limit}>{wanted}</items>'
         "</pubsub>",
-        parse_items,
+        answers.parse_items,
     )
 
 
@@ -176,32 +163,26 @@ def unsubscribe(service: str, node: str, jid: str) -> Request[None]:
 
 def subscriptions(service: str, node: str) -> Request[list[Subscription]]:
     """All subscriptions to a node that we own (XEP-0060 §8.8.1)."""
-    return _owner("get", service, f"<subscriptions node={quoteattr(node)}/>", parse_subscriptions)
+    return _owner(
+        "get", service, f"<subscriptions node={quoteattr(node)}/>", answers.parse_subscriptions
+    )
 
 
 def set_subscriptions(service: str, node: str, states: Mapping[str, str]) -> Request[None]:
     """Set the subscription of each JID as the node's owner (XEP-0060 §8.8.2)."""
-    children = "".join(
-        f"<subscription jid={quoteattr(jid)} subscription={quoteattr(state)}/>"
-        for jid, state in states.items()
-    )
-    body = f"<subscriptions node={quoteattr(node)}>{children}</subscriptions>"
-    return _owner("set", service, body, _nothing)
+    return _set_states("subscription", service, node, states)
 
 
 def affiliations(service: str, node: str) -> Request[dict[str, str]]:
     """The affiliation of each JID with a node that we own (XEP-0060 §8.9.1)."""
-    return _owner("get", service, f"<affiliations node={quoteattr(node)}/>", parse_affiliations)
+    return _owner(
+        "get", service, f"<affiliations node={quoteattr(node)}/>", answers.parse_affiliations
+    )
 
 
 def set_affiliations(service: str, node: str, states: Mapping[str, str]) -> Request[None]:
     """Set the affiliation of each JID as the node's owner (XEP-0060 §8.9.2)."""
-    children = "".join(
-        f"<affiliation jid={quoteattr(jid)} affiliation={quoteattr(state)}/>"
-        for jid, state in states.items()
-    )
-    body = f"<affiliations node={quoteattr(node)}>{children}</affiliations>"
-    return _owner("set", service, body, _nothing)
+    return _set_states("affiliation", service, node, states)
 
 
 def ping(domain: str) -> Request[None]:
@@ -220,81 +201,20 @@ def answer(request: Node) -> str:
     )
 
 
-# Parsers
-
-
-def parse_error(stanza: Node) -> RequestRefused:
-    """The error of an IQ of type ``error`` (RFC 6120 §8.3, XEP-0060 for its refinement)."""
-    error = stanza.getTag("error")
-    if error is None:
-        return RequestRefused("undefined-condition", "", "the server gave no reason")
-    condition = pubsub_condition = ""
-    for child in filter(None, error.getChildren()):
-        if child.getNamespace() == NS_ERRORS:
-            pubsub_condition = child.getName()
-        elif child.getNamespace() == NS_STANZAS and child.getName() != "text":
-            condition = child.getName()
-    return RequestRefused(
-        condition or "undefined-condition",
-        error.getAttr("type") or "",
-        error.getTagData("text") or "",
-        pubsub_condition,
-    )
-
-
-def parse_items(result: Node) -> list[PublishedItem]:
-    """The items in the result of :func:`items`, in the server's order."""
-    tag = _child(result, NS_PUBSUB, "items")
-    if tag is None:
-        return []
-    found = []
-    for item in tag.getTags("item"):
-        payload = next(filter(None, item.getChildren()), None)
-        publisher = item.getAttr("publisher") or ""
-        found.append(PublishedItem(item.getAttr("id") or "", payload, publisher))
-    return found
-
-
-def parse_subscriptions(result: Node) -> list[Subscription]:
-    """The subscriptions in the result of :func:`subscriptions`; those that ended are left out."""
-    tag = _child(result, NS_OWNER, "subscriptions")
-    if tag is None:
-        return []
-    return [
-        Subscription(child.getAttr("jid"), state, child.getAttr("subid") or "")
-        for child in tag.getTags("subscription")
-        if (state := child.getAttr("subscription") or "none") != "none" and child.getAttr("jid")
-    ]
-
-
-def parse_affiliations(result: Node) -> dict[str, str]:
-    """JID → affiliation, from the result of :func:`affiliations`."""
-    tag = _child(result, NS_OWNER, "affiliations")
-    children = tag.getTags("affiliation") if tag is not None else []
-    return {
-        child.getAttr("jid"): child.getAttr("affiliation") or "none"
-        for child in children
-        if child.getAttr("jid")
-    }
-
-
-def parse_configuration(result: Node) -> dict[str, str]:
-    """Field → value, without the ``pubsub#`` prefix; several values are joined by a newline."""
-    tag = _child(result, NS_OWNER, "configure")
-    form = tag.getTag("x", namespace=xmpp.NS_DATA) if tag is not None else None
-    found = {}
-    for field in form.getTags("field") if form is not None else []:
-        name = (field.getAttr("var") or "").removeprefix("pubsub#")
-        found[name] = "\n".join(value.getData() for value in field.getTags("value"))
-    found.pop("FORM_TYPE", None)
-    return found
-
-
 # Private
 
 
 def _owner(type: str, to: str, child: str, parse: Callable[[Node], T]) -> Request[T]:
     return Request(type, to, f'<pubsub xmlns="{NS_OWNER}">{child}</pubsub>', parse)
+
+
+def _set_states(what: str, service: str, node: str, states: Mapping[str, str]) -> Request[None]:
+    """An element for each JID; XEP-0060 writes subscriptions and affiliations alike."""
+    children = "".join(
+        f"<{what} jid={quoteattr(jid)} {what}={quoteattr(state)}/>" for jid, state in states.items()
+    )
+    body = f"<{what}s node={quoteattr(node)}>{children}</{what}s>"
+    return _owner("set", service, body, _nothing)
 
 
 def _form(configuration: Mapping[str, Any]) -> str:
@@ -314,19 +234,14 @@ def _value(value: Any) -> str:
     return escape(text, {"\r": "&#13;"})  # a parser reads a bare one as a newline
 
 
-def _child(stanza: Node, namespace: str, name: str) -> Node | None:
-    pubsub = stanza.getTag("pubsub", namespace=namespace)
-    return pubsub.getTag(name) if pubsub is not None else None
-
-
 def _attribute(stanza: Node, namespace: str, name: str, attribute: str) -> str:
-    child = _child(stanza, namespace, name)
+    child = child_of(stanza, namespace, name)
     return (child.getAttr(attribute) if child is not None else None) or ""
 
 
 def _item_id(result: Node, sent: str | None) -> str:
     """The id that the server gave, or ours where it repeats none (XEP-0060 §7.1.2)."""
-    publish = _child(result, NS_PUBSUB, "publish")
+    publish = child_of(result, NS_PUBSUB, "publish")
     item = publish.getTag("item") if publish is not None else None
     return str((item.getAttr("id") if item is not None else None) or sent or "")
 

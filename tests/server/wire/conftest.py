@@ -11,8 +11,9 @@ import pytest
 import trustme
 
 from pubsub.devstack import Stack
+from pubsub.wire.account import Account
 from pubsub.wire.connection import Connection
-from pubsub.wire.session import Account, Session, open_session
+from pubsub.wire.session import Session, open_session
 from tests.proxy import Proxy
 
 

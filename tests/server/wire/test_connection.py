@@ -498,7 +498,7 @@ class Hasty(Connection):
     late: "Future[str] | None" = None
 
     def _wait(self, *args):
-        if self.late is None and self._failures and not self._queue:
+        if self.late is None and self._attempts.failures and not self._queue:
             self.late = self.request(stanzas.ping("localhost"))
         super()._wait(*args)
 
@@ -853,7 +853,7 @@ import json, os, sys, threading, time
 import psutil
 from pubsub.wire import stanzas
 from pubsub.wire.connection import Connection
-from pubsub.wire.session import Account
+from pubsub.wire.account import Account
 
 given = json.loads(sys.stdin.read())
 connection = Connection(Account(**given["account"]))

@@ -1,20 +1,18 @@
-"""Builders and parsers; what is built is read back by Python's own XML parser."""
+"""pubsub/wire/stanzas.py: what is built is read back by Python's own XML parser."""
 
-import string
 import xml.etree.ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xmpp.simplexml import Node, NodeBuilder
+from xmpp.simplexml import Node
 
-from pubsub.exceptions import RequestRefused
 from pubsub.wire import stanzas
+from tests.unit.wire.nodes import parse, result
 
 SERVICE = "pubsub.example.org"
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
 OWNER = "{http://jabber.org/protocol/pubsub#owner}"
-ERRORS = "http://jabber.org/protocol/pubsub#errors"
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 #: All that XML 1.0 can carry; callers refuse the rest.
@@ -27,11 +25,6 @@ names = xml_text.filter(bool)
 
 def build(request):
     return ET.fromstring(request.to_xml("id1"))
-
-
-def parse(text):
-    """What xmpppy makes of a stanza."""
-    return NodeBuilder(text).getDom()
 
 
 # What is built
@@ -177,10 +170,6 @@ def test_a_request_without_id_and_sender_is_answered_all_the_same():
 # Results
 
 
-def result(body):
-    return parse(f'<iq xmlns="jabber:client" type="result" id="id1">{body}</iq>')
-
-
 def test_publishing_resolves_to_the_id_that_the_server_gave():
     answer = result(
         '<pubsub xmlns="http://jabber.org/protocol/pubsub"><publish node="/n">'
@@ -211,152 +200,3 @@ def test_subscribing_resolves_to_the_state_of_the_subscription():
         '<subscription node="/n" jid="a@b" subscription="pending"/></pubsub>'
     )
     assert stanzas.subscribe(SERVICE, "/n", "a@b").parse(answer) == "pending"
-
-
-def test_items_keep_the_servers_order_and_their_payloads():
-    found = stanzas.parse_items(
-        result(
-            '<pubsub xmlns="http://jabber.org/protocol/pubsub"><items node="/n">'
-            '<item id="2" publisher="django@b"><entry xmlns="urn:x">two</entry></item>'
-            '<item id="1"> <entry/></item><item id="0"/></items></pubsub>'
-        )
-    )
-    assert [(item.id, item.publisher) for item in found] == [
-        ("2", "django@b"),
-        ("1", ""),
-        ("0", ""),
-    ]
-    assert found[0].payload.getNamespace() == "urn:x"
-    assert found[0].payload.getData() == "two"
-    assert found[1].payload.getName() == "entry"
-    assert found[2].payload is None
-
-
-def test_subscriptions_that_ended_are_left_out():
-    found = stanzas.parse_subscriptions(
-        result(
-            '<pubsub xmlns="http://jabber.org/protocol/pubsub#owner"><subscriptions node="/n">'
-            '<subscription jid="a@b" subscription="subscribed" subid="7"/>'
-            '<subscription jid="c@d" subscription="none"/></subscriptions></pubsub>'
-        )
-    )
-    assert found == [stanzas.Subscription("a@b", "subscribed", "7")]
-
-
-def test_affiliations_are_read_by_jid():
-    found = stanzas.parse_affiliations(
-        result(
-            '<pubsub xmlns="http://jabber.org/protocol/pubsub#owner"><affiliations node="/n">'
-            '<affiliation jid="a@b" affiliation="owner"/>'
-            '<affiliation jid="c@d" affiliation="member"/></affiliations></pubsub>'
-        )
-    )
-    assert found == {"a@b": "owner", "c@d": "member"}
-
-
-def test_a_configuration_loses_its_prefix_and_its_form_type():
-    found = stanzas.parse_configuration(
-        result(
-            '<pubsub xmlns="http://jabber.org/protocol/pubsub#owner"><configure node="/n">'
-            '<x xmlns="jabber:x:data" type="form">'
-            '<field var="FORM_TYPE" type="hidden"><value>http://…#node_config</value></field>'
-            '<field var="pubsub#title"><value>A title</value></field>'
-            '<field var="pubsub#roster"><value>a</value><value>b</value></field>'
-            '<field var="pubsub#empty"/></x></configure></pubsub>'
-        )
-    )
-    assert found == {"title": "A title", "roster": "a\nb", "empty": ""}
-
-
-# Errors
-
-
-def test_an_error_carries_condition_type_text_and_refinement():
-    error = stanzas.parse_error(
-        parse(
-            f'<iq type="error" id="1"><error type="cancel"><closed-node xmlns="{ERRORS}"/>'
-            f'<not-allowed xmlns="{STANZAS}"/><text xmlns="{STANZAS}">No &amp; never</text>'
-            "</error></iq>"
-        )
-    )
-    assert isinstance(error, RequestRefused)
-    assert (error.condition, error.type) == ("not-allowed", "cancel")
-    assert (error.text, error.pubsub_condition) == ("No & never", "closed-node")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        "",
-        "<error/>",
-        "<error>text only</error>",
-        '<error type="wait"><text>no namespace</text></error>',
-        f'<error><text xmlns="{STANZAS}"/></error>',
-    ],
-)
-def test_an_error_without_a_condition_is_undefined(body):
-    assert stanzas.parse_error(parse(f'<iq type="error">{body}</iq>')).condition == (
-        "undefined-condition"
-    )
-
-
-# Whatever a server may send
-
-tags = st.sampled_from(
-    ["error", "pubsub", "items", "item", "publish", "subscription", "subscriptions"]
-    + ["affiliation", "affiliations", "configure", "x", "field", "value", "text", "not-allowed"]
-)
-namespaces = st.sampled_from(
-    [None, "jabber:client", stanzas.NS_PUBSUB, stanzas.NS_OWNER, ERRORS, STANZAS, "jabber:x:data"]
-)
-attributes = st.dictionaries(
-    st.sampled_from(["id", "jid", "node", "type", "var", "subscription", "affiliation", "subid"]),
-    st.text(string.ascii_letters + "<&\"'#", max_size=5),
-    max_size=3,
-)
-
-
-@st.composite
-def elements(draw, children):
-    element = ET.Element(draw(tags), draw(attributes))
-    if (namespace := draw(namespaces)) is not None:
-        element.set("xmlns", namespace)
-    element.text = draw(st.text(string.printable[:95], max_size=3))
-    element.extend(draw(children))
-    return element
-
-
-trees = st.recursive(
-    elements(st.just([])), lambda inner: elements(st.lists(inner, max_size=4)), max_leaves=12
-)
-
-
-@given(body=st.lists(trees, max_size=3))
-def test_no_answer_of_whatever_shape_makes_a_parser_raise(body):
-    answer = result("".join(ET.tostring(element, encoding="unicode") for element in body))
-    assert isinstance(stanzas.parse_error(answer), RequestRefused)
-    for item in stanzas.parse_items(answer):
-        assert isinstance(item.id, str)
-    for subscription in stanzas.parse_subscriptions(answer):
-        assert isinstance(subscription.jid, str)
-        assert isinstance(subscription.state, str)
-    for jid, affiliation in stanzas.parse_affiliations(answer).items():
-        assert isinstance(jid, str)
-        assert isinstance(affiliation, str)
-    for name, value in stanzas.parse_configuration(answer).items():
-        assert isinstance(name, str)
-        assert isinstance(value, str)
-    assert isinstance(stanzas.publish(SERVICE, "/n", "<e/>").parse(answer), str)
-    assert isinstance(stanzas.subscribe(SERVICE, "/n", "a@b").parse(answer), str)
-
-
-@pytest.mark.parametrize(
-    ("parser", "body"),
-    [
-        (stanzas.parse_subscriptions, "<subscriptions><subscription/></subscriptions>"),
-        (stanzas.parse_affiliations, "<affiliations><affiliation/></affiliations>"),
-    ],
-)
-def test_an_entry_without_a_jid_speaks_of_nobody(parser, body):
-    answer = result(f'<pubsub xmlns="http://jabber.org/protocol/pubsub#owner">{body}</pubsub>')
-    assert not parser(answer)
