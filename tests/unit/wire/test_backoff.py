@@ -44,9 +44,7 @@ def test_after_a_passing_failure_the_next_attempt_is_worth_waiting_for(error):
     assert not attempts.is_hopeless
 
 
-@pytest.mark.parametrize(
-    "error", [TLSError("h:1", "expired"), AuthenticationError("h:1", "no")]
-)
+@pytest.mark.parametrize("error", [TLSError("h:1", "expired"), AuthenticationError("h:1", "no")])
 def test_after_a_lasting_failure_waiting_is_hopeless_until_the_next_attempt_is_due(error):
     attempts = backoff.Attempts()
     attempts.failed(error)
