@@ -1,5 +1,6 @@
 """The packaging of django-pubsub.  The tools' settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -9,6 +10,15 @@ from setuptools.errors import SetupError
 
 HERE = Path(__file__).parent
 CLIENT = "media/strophe/dist"
+
+
+def version() -> str:
+    """The version, which stands in the package; importing it would need Django."""
+    front_door = (HERE / "pubsub" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', front_door, re.MULTILINE)
+    if found is None:
+        raise SetupError('pubsub/__init__.py lacks a line __version__ = "…"')
+    return found[1]
 
 
 def check_client() -> None:
@@ -37,14 +47,15 @@ class SdistWithClient(sdist):
 
 setup(
     name="django-pubsub",
-    version="1.0.dev0",
+    version=version(),
+    author="the django-pubsub authors",
     description="Saves of Django models reach subscribed browsers at once, over XMPP PubSub",
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="MIT",
     keywords=["django", "xmpp", "pubsub", "realtime", "strophe", "ejabberd"],
     classifiers=[
-        "Development Status :: 4 - Beta",
+        "Development Status :: 3 - Alpha",
         "Environment :: Web Environment",
         "Framework :: Django",
         "Framework :: Django :: 4.2",
@@ -71,8 +82,8 @@ setup(
     ],
     package_dir={"pubsub.deploy": "deploy", "pubsub.static.pubsub": CLIENT},
     package_data={
-        "pubsub": ["py.typed", "templates/**/*", "locale/**/*.mo"],
-        "pubsub.deploy": ["*.yml", "*.conf", "ejabberd/*"],
+        "pubsub": ["py.typed"],
+        "pubsub.deploy": ["*.yml", "*.conf"],
         "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt"],
     },
     include_package_data=False,
@@ -83,7 +94,9 @@ setup(
         "xmpppy>=0.7.4,<0.8",
         "scramp>=1.4,<2",
         "flup>=1.0.3,<2",
-        "mirakuru>=3.0,<4",  # manage.py pubsub_stack
+        # For manage.py pubsub_stack, and no extra: whoever has installed the wheel and Debian's
+        # ejabberd can start developing.
+        "mirakuru>=3.0,<4",
     ],
     extras_require={
         "demo": [],
@@ -95,14 +108,16 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
+            "psutil>=5.9",
             "slixmpp>=1.8",
             "trustme>=1.1",
             "websockets>=14",
         ],
         "lint": [
-            "ruff>=0.12",
-            "mypy>=1.16",
-            "django-stubs>=5.2,<5.3",
+            # A later one may bring a rule that fails code which nobody has touched.
+            "ruff~=0.17.6",
+            "mypy~=2.4.1",
+            "django-stubs~=5.2.9",
         ],
     },
 )
