@@ -37,7 +37,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 "DJANGO_SETTINGS_MODULE": "tests.server.fcgi_site",
                 "FCGI_SITE_FOLDER": str(folder),
             },
-            ready=stack.fastcgi_socket.is_socket,
+            banner="Serving",
+            ready=lambda: True,
         )
         with django:
             yield stack

@@ -104,11 +104,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     def start(*options: str) -> Served:
         served = Served(tmp_path, *options)
         made.append(served)
-        until(
-            lambda: Path(served.socket).exists() or served.process.poll() is not None, "the socket"
-        )
-        assert served.process.poll() is None, served.process.communicate()[0]
-        return served
+        # The socket's file is there a moment before anybody listens.
+        said = []
+        assert served.process.stdout is not None
+        for line in served.process.stdout:
+            if line.startswith("Serving"):
+                return served
+            said.append(line)
+        pytest.fail("".join(said))
 
     yield start
     for served in made:
