@@ -889,6 +889,8 @@ def run(service, node):
 def published(account, connect, service, node):
     """A function that returns the ids on the test's node."""
     ask = connect(account).request
+    # ejabberd refuses the second of two who publish to a node that is only just being created.
+    ask(stanzas.create(service, node, {})).result(SECONDS)
     return lambda: [item.id for item in ask(stanzas.items(service, node)).result(SECONDS)]
 
 
