@@ -83,7 +83,7 @@ class Session:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close without a word; in a forked child the stream still is the parent's."""
+        """Close without a word: the stream is broken, and nobody would hear it."""
         self._stream.transport.close()
 
 

@@ -141,24 +141,18 @@ def items(
 
 def subscribe(service: str, node: str, jid: str) -> Request[str]:
     """Subscribe a JID (XEP-0060 §6.1); resolves to the state of the subscription."""
-    return Request(
-        "set",
+    return _entity(
+        "subscribe",
         service,
-        f'<pubsub xmlns="{NS_PUBSUB}">'
-        f"<subscribe node={quoteattr(node)} jid={quoteattr(jid)}/></pubsub>",
+        node,
+        jid,
         lambda result: _attribute(result, NS_PUBSUB, "subscription", "subscription"),
     )
 
 
 def unsubscribe(service: str, node: str, jid: str) -> Request[None]:
     """End the subscription of a JID (XEP-0060 §6.2)."""
-    return Request(
-        "set",
-        service,
-        f'<pubsub xmlns="{NS_PUBSUB}">'
-        f"<unsubscribe node={quoteattr(node)} jid={quoteattr(jid)}/></pubsub>",
-        _nothing,
-    )
+    return _entity("unsubscribe", service, node, jid, _nothing)
 
 
 def subscriptions(service: str, node: str) -> Request[list[Subscription]]:
@@ -202,6 +196,12 @@ def answer(request: Node) -> str:
 
 
 # Private
+
+
+def _entity(what: str, service: str, node: str, jid: str, parse: Callable[[Node], T]) -> Request[T]:
+    """What an entity asks for its own sake: to subscribe, and to end it."""
+    child = f"<{what} node={quoteattr(node)} jid={quoteattr(jid)}/>"
+    return Request("set", service, f'<pubsub xmlns="{NS_PUBSUB}">{child}</pubsub>', parse)
 
 
 def _owner(type: str, to: str, child: str, parse: Callable[[Node], T]) -> Request[T]:
