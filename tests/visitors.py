@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 BIND = (
     '<iq xmlns="jabber:client" type="set" id="b">'
-    '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"/></iq>'
+    '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>page</resource></bind></iq>'
 )
 BOSH = "http://jabber.org/protocol/httpbind"
 JID = "{urn:ietf:params:xml:ns:xmpp-bind}jid"
@@ -67,9 +67,11 @@ class WebSocketStream:
     def ask(self, text: str, answers: int = 1) -> str:
         """Send something; returns the last of so many answers."""
         self._socket.send(text)
-        for _ in range(answers):
-            answer = self._socket.recv(timeout=20)
-        return str(answer)
+        return [self.hear() for _ in range(answers)][-1]
+
+    def hear(self) -> str:
+        """What the server says next."""
+        return str(self._socket.recv(timeout=20))
 
     def vanish(self) -> None:
         """Go without a word."""
@@ -78,11 +80,14 @@ class WebSocketStream:
 
 
 class WebSocketVisitor(WebSocketStream):
-    """A page over XMPP WebSocket."""
+    """A page over XMPP WebSocket.
 
-    def __init__(self, settings: dict, node: str) -> None:
+    :param name: of the guest; a new one if not given.
+    """
+
+    def __init__(self, settings: dict, node: str, name: str = "") -> None:
         super().__init__(settings["PUBSUB_WEBSOCKET_URL"], settings["PUBSUB_GUEST_DOMAIN"])
-        self.jid = self.log_in(secrets.token_hex(8)).find(f".//{JID}").text
+        self.jid = self.log_in(name or secrets.token_hex(8)).find(f".//{JID}").text
         answer = ET.fromstring(self.ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid)))
         assert answer.get("type") == "result"
 

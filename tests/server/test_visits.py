@@ -34,6 +34,20 @@ def test_a_thousand_visits_leave_no_subscription(stack):
     )
 
 
+def test_a_visitor_who_comes_back_under_his_address_ends_his_old_session(stack):
+    """The server has not missed the old one yet; what he leaves behind is nothing, too."""
+    node = f"/test/{uuid.uuid4().hex}"
+    publish(node, "Hello").result(10)
+    old, new = (WebSocketVisitor(stack.settings, node, name="ada") for _ in range(2))
+    assert "conflict" in old.hear()
+    assert [entry.jid for entry in nodes.subscriptions(node).result(10)] == [new.jid]
+    old.vanish()
+    publish(node, "once more", item_id="1").result(10)
+    assert "once more" in new.hear()
+    new.vanish()
+    until(lambda: nodes.subscriptions(node).result(10) == [], "no subscription is left")
+
+
 def visit(settings, node, number):
     """Whether the visitor was subscribed while he was there, asked from the node's owner."""
     visitor = WebSocketVisitor(settings, node)

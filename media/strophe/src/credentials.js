@@ -44,9 +44,9 @@ export function credentials(options, config) {
 }
 
 /**
- * The address of a guest who was never seen before. A new one for each connection: the server
- * refuses a name whose old session it has not missed yet, and forgets a name's subscriptions
- * when its session ends.
+ * The full address of a guest who was never seen before. A page keeps it for all its sessions: a
+ * subscription that is left from a server that has crashed is then renewed instead of left behind,
+ * and an old session that the server has not missed yet gives way to the new one.
  *
  * @param {string} nick
  * @param {string} domain
@@ -55,7 +55,7 @@ export function credentials(options, config) {
 export function guestJid(nick, domain, unique = randomHex(8)) {
   const name = nick.normalize("NFKC").toLowerCase().replace(UNSAFE, " ").trim();
   const short = [...name].slice(0, 24).join("").trim() || "guest";
-  return `${escapeNode(short)}-${unique}@${domain}`;
+  return `${escapeNode(short)}-${unique}@${domain}/page`;
 }
 
 /**
@@ -79,12 +79,8 @@ const UNSAFE =
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
 function guest({ nick = "" }, config) {
-  const domain = required(config, "guestDomain");
-  return {
-    kind: "guest",
-    byBareJid: false,
-    login: () => ({ jid: guestJid(String(nick), domain), password: randomHex(16) }),
-  };
+  const jid = guestJid(String(nick), required(config, "guestDomain"));
+  return { kind: "guest", byBareJid: false, login: () => ({ jid, password: randomHex(16) }) };
 }
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */

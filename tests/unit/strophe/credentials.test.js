@@ -14,27 +14,27 @@ const config = {
 const jid = (nick) => guestJid(nick, "g.org", "00ff");
 
 test("a guest's address carries his nick, lower case, and something unique", () => {
-  assert.equal(jid("Zoe"), "zoe-00ff@g.org");
+  assert.equal(jid("Zoe"), "zoe-00ff@g.org/page");
 });
 
 test("a guest without a nick has an address too", () => {
-  assert.equal(jid(""), "guest-00ff@g.org");
-  assert.equal(jid("  😀 "), "guest-00ff@g.org");
+  assert.equal(jid(""), "guest-00ff@g.org/page");
+  assert.equal(jid("  😀 "), "guest-00ff@g.org/page");
 });
 
 test("what an address cannot hold is escaped or left out", () => {
-  assert.equal(jid("a@b c/d"), "a\\40b\\20c\\2fd-00ff@g.org");
-  assert.equal(jid("a\u0000\u200b\ud800b😀c"), "a\\20b\\20c-00ff@g.org");
+  assert.equal(jid("a@b c/d"), "a\\40b\\20c\\2fd-00ff@g.org/page");
+  assert.equal(jid("a\u0000\u200b\ud800b😀c"), "a\\20b\\20c-00ff@g.org/page");
 });
 
 test("letters that a server may not know yet are left out, others stay", () => {
-  assert.equal(jid("𞤀ᲀ\u2e3a"), "guest-00ff@g.org");
-  assert.equal(jid("Zoë Ωμέγα Жук 漢字 かな 한글"), "zoë\\20ωμέγα\\20жук\\20漢字\\20かな\\20한글-00ff@g.org");
+  assert.equal(jid("𞤀ᲀ\u2e3a"), "guest-00ff@g.org/page");
+  assert.equal(jid("Zoë Ωμέγα Жук 漢字 かな 한글"), "zoë\\20ωμέγα\\20жук\\20漢字\\20かな\\20한글-00ff@g.org/page");
 });
 
 test("a long nick is shortened before it is escaped, so that no escape is cut", () => {
-  assert.equal(jid("@".repeat(100)), `${"\\40".repeat(24)}-00ff@g.org`);
-  assert.equal(jid(`${"x".repeat(23)} yz`), `${"x".repeat(23)}-00ff@g.org`);
+  assert.equal(jid("@".repeat(100)), `${"\\40".repeat(24)}-00ff@g.org/page`);
+  assert.equal(jid(`${"x".repeat(23)} yz`), `${"x".repeat(23)}-00ff@g.org/page`);
 });
 
 test("escaping follows XEP-0106", () => {
@@ -43,14 +43,18 @@ test("escaping follows XEP-0106", () => {
   assert.equal(escapeNode("back\\slash"), "back\\slash");
 });
 
-test("every login of a guest is a new one: the old session may still stand", () => {
+test("a guest comes back under the address that he had", () => {
   const guest = credentials({ nick: "me" }, config);
   assert.equal(guest.kind, "guest");
   assert.equal(guest.byBareJid, false);
   const [one, two] = [guest.login(), guest.login()];
-  assert.match(one.jid, /^me-[0-9a-f]{16}@guests\.example\.org$/);
-  assert.notEqual(one.jid, two.jid);
-  assert.notEqual(one.password, two.password);
+  assert.match(one.jid, /^me-[0-9a-f]{16}@guests\.example\.org\/page$/);
+  assert.equal(one.jid, two.jid);
+});
+
+test("no two guests have one address", () => {
+  const [one, two] = [credentials({ nick: "me" }, config), credentials({ nick: "me" }, config)];
+  assert.notEqual(one.login().jid, two.login().jid);
 });
 
 test("nothing but a configuration makes a guest", () => {
