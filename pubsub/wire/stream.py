@@ -51,6 +51,12 @@ class Stream:
 
     def open(self) -> str:
         """Take all steps; returns the bound full JID."""
+        if self.account.tls not in ("starttls", "direct", "off"):
+            raise TLSError(
+                self.transport.server,
+                f"XMPP_TLS = {self.account.tls!r} is unknown, so nothing was sent; choose "
+                "'starttls', 'direct' or 'off'",
+            )
         self.transport.PlugIn(self._client)
         self.transport.connect(Deadline(self.account.timeout))
         if self.account.tls == "direct":
@@ -58,7 +64,7 @@ class Stream:
         features = self._restart()
         if self.account.tls == "starttls":
             features = self._start_tls(features)
-        elif self.account.tls == "off" and not self.transport.is_loopback():
+        elif self.account.tls != "direct" and not self.transport.is_loopback():
             raise TLSError(
                 self.transport.server,
                 "TLS is switched off (XMPP_TLS = 'off'), which is accepted towards this machine "

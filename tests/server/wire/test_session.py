@@ -332,6 +332,16 @@ def test_clear_text_is_refused_where_the_server_demands_tls(account, login):
         login(account, tls="off")
 
 
+@pytest.mark.parametrize("tls", ["tls", "StartTLS", "", False, None])
+def test_a_word_for_tls_that_nobody_knows_is_never_taken_for_none(account, tls):
+    with (
+        Impostor(says(HEADER + PLAIN_OFFER)) as server,
+        pytest.raises(TLSError, match=re.escape(f"XMPP_TLS = {tls!r} is unknown")),
+    ):
+        open_session(at(account, server, tls=tls))
+    assert said_by_client(server) == ""
+
+
 def test_clear_text_is_refused_to_any_address_but_the_loopback(account):
     addresses = [
         address.address
