@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from xmpp.simplexml import Node
 
 from pubsub.exceptions import (
+    InvalidItem,
     PubSubError,
     QueueFull,
     RequestTimeout,
@@ -133,6 +134,8 @@ class Connection:
         self._last_heard = 0.0
         self._id_prefix = ""
         self._sent = 0
+        #: How many streams have been lost so far.
+        self.losses = 0
 
     def _after_fork(self) -> None:
         """In the child: the stream and the thread are the parent's; begin anew."""
@@ -179,7 +182,7 @@ class Connection:
                 else:
                     self._wait()
                 self._expire()
-        except BaseException as error:  # a callback may raise SystemExit
+        except BaseException as error:
             # A bug.  Everybody who waits is told, and the next request starts a new thread.
             logger.exception("The owner thread of %s ends", self.server)
             self._lose(StreamLost(self.server, f"its owner thread failed: {error!r}"))
@@ -246,8 +249,13 @@ class Connection:
         if pending.future.set_running_or_notify_cancel():
             self._sent += 1
             id = f"{self._id_prefix}{self._sent}"
-            self._ledger.add(id, pending)
-            self._outgoing += pending.request.to_xml(id).encode()
+            try:
+                stanza = pending.request.to_xml(id).encode()
+            except UnicodeEncodeError as error:  # a lone surrogate
+                pending.fail(InvalidItem(f"it cannot be written: {error}"))
+            else:
+                self._ledger.add(id, pending)
+                self._outgoing += stanza
 
     def _handle(self, stanza: Node) -> None:
         if stanza.getName() != "iq":
@@ -264,6 +272,7 @@ class Connection:
             self._session.abandon()
             self._session = None
         self._outgoing = bytearray()
+        self.losses += 1
         self._attempts.failed(error)
         self._ledger.fail_all(error)
 

@@ -6,6 +6,8 @@ XMPP answers a sender's requests to one service in the order in which it sent th
 
 from __future__ import annotations
 
+import copy
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +20,8 @@ from pubsub.exceptions import PubSubError
 from pubsub.wire import answers, stanzas
 
 T = TypeVar("T")
+
+logger = logging.getLogger("pubsub.wire")
 
 
 @dataclass(eq=False)
@@ -33,11 +37,26 @@ class Pending(Generic[T]):
         """Seconds since it was queued."""
         return time.monotonic() - self.since
 
+    def succeed(self, result: T) -> None:
+        """Give the Future its result."""
+        self._tell(self.future.set_result, result)
+
     def fail(self, error: PubSubError) -> None:
-        """Give the Future an error, unless somebody has cancelled it."""
+        """Give the Future the error, unless somebody has cancelled it."""
         # The second half tells those who wait for a cancelled Future that it has been dropped.
         if self.future.running() or self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
+            # One of its own: an exception that many raise collects the frames of all of them.
+            own = copy.copy(error)
+            own.__cause__ = error.__cause__
+            self._tell(self.future.set_exception, own)
+
+    # Private
+
+    def _tell(self, settle: Callable[[Any], None], value: Any) -> None:
+        try:
+            settle(value)
+        except BaseException:  # a callback may raise SystemExit, which Future lets through
+            logger.exception("A callback of a request to %s", self.request.to)
 
 
 class Ledger:
@@ -86,7 +105,7 @@ class Ledger:
         except Exception as error:  # noqa: BLE001 (whatever the answer holds)
             pending.fail(PubSubError(f"the server's answer makes no sense ({error!r})"))
         else:
-            pending.future.set_result(result)
+            pending.succeed(result)
 
     def silence(self) -> float | None:
         """Seconds that the server has kept us waiting, when that is too long; else None.
@@ -112,7 +131,7 @@ class Ledger:
 
     def fail_all(self, error: PubSubError) -> None:
         """Fail everything that waits."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, {}  # a callback may send again
         for pending in waiting.values():
             pending.fail(error)
 

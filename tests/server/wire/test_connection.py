@@ -21,6 +21,7 @@ import pytest
 from pubsub.exceptions import (
     AuthenticationError,
     ConnectError,
+    InvalidItem,
     PubSubError,
     QueueFull,
     RequestRefused,
@@ -698,23 +699,46 @@ def test_an_exception_in_a_callback_breaks_nothing(behind, open_proxy, connect, 
     assert len(proxy.links) == 1
 
 
-def test_a_callback_that_wants_to_end_the_program_ends_the_stream_only(
+def test_callbacks_that_want_to_end_the_program_disturb_nobody(
     behind, open_proxy, connect, item, caplog
 ):
+    def leave(future):
+        raise SystemExit("from a callback")
+
     proxy = open_proxy()
     connection = connect(behind(proxy))
     connection.request(item(0)).result(SECONDS)
-    first, second = held_back(connection, proxy, [item(1), item(2)])
-
-    def leave(future):
-        raise SystemExit
-
-    first.add_done_callback(leave)
+    answered = held_back(connection, proxy, [item(number) for number in (1, 2)])
+    for future in answered:
+        future.add_done_callback(leave)
     proxy.thaw()
-    assert first.result(SECONDS) == "1"
-    assert isinstance(second.exception(SECONDS), StreamLost)
-    assert connection.request(item(3)).result(SECONDS) == "3"
-    assert "owner thread" in caplog.text
+    assert results(answered) == ["1", "2"]
+    lost = held_back(connection, proxy, [item(number) for number in (3, 4, 5)])
+    for future in lost:
+        future.add_done_callback(leave)
+    proxy.cut()
+    proxy.thaw()
+    assert all(isinstance(future.exception(SECONDS), StreamLost) for future in lost)
+    assert connection.request(item(6)).result(SECONDS) == "6"
+    assert [r.exc_info[0] for r in caplog.records if r.exc_info] == [SystemExit] * 5
+    assert len(proxy.links) == 2
+
+
+def test_a_request_that_cannot_be_written_takes_nothing_with_it(account, connect, service, node):
+    connection = connect(account)
+    before, broken, behind = (
+        connection.request(stanzas.publish(service, node, f"<entry>{text}</entry>", "1"))
+        for text in ("one", "\ud800", "two")
+    )
+    assert results([before, behind]) == ["1", "1"]
+    assert isinstance(broken.exception(SECONDS), InvalidItem)
+
+
+def test_each_future_that_fails_has_an_exception_of_its_own(account, connect, item):
+    connection = connect(account, password="wrong")
+    first, second = (connection.request(item(number)).exception(SECONDS) for number in (1, 2))
+    assert str(first) == str(second)
+    assert first is not second
 
 
 # The end
