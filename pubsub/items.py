@@ -10,20 +10,19 @@ import copy
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import count
 from typing import Any
 from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db.models import Model
 from django.utils.functional import Promise
 
 from pubsub.exceptions import InvalidItem, InvalidNode, PayloadTooBig
+from pubsub.instances import primary_key, to_xml
 
 NS_ATOM = "http://www.w3.org/2005/Atom"
 NS_META = "urn:django-pubsub:1"
@@ -51,7 +50,8 @@ class Item:
     :param event: ``created``, ``updated``, ``deleted`` or ``published``.
     :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.
     :param at: when it happened, in UTC.
-    :param sequence: grows with each item of this process, in the order in which they were made.
+    :param sequence: of a registered model's items: grows with the states of its rows, in the order
+        in which this process saw them.
     """
 
     node: str
@@ -59,7 +59,7 @@ class Item:
     event: str
     payload: str
     at: datetime
-    sequence: int = field(default_factory=count().__next__, compare=False)
+    sequence: int | None = field(default=None, compare=False)
 
     @property
     def is_retraction(self) -> bool:
@@ -71,12 +71,20 @@ class Item:
 ItemId = str | int | UUID
 
 
-def make_item(node: str, value: Any, *, id: ItemId | None = None, event: str = PUBLISHED) -> Item:
+def make_item(
+    node: str,
+    value: Any,
+    *,
+    id: ItemId | None = None,
+    event: str = PUBLISHED,
+    sequence: int | None = None,
+) -> Item:
     """Freeze a value as it is now.
 
     :param node: any name that the server takes.
     :param value: text, a dict or list (JSON, XEP-0335), an xml.etree Element, or a model instance.
     :param id: the item's id; a saved instance's is its primary key.
+    :param event, sequence: see :class:`Item`.
     :raises InvalidNode: for a name that is empty, too long, or no XML text.
     :raises InvalidItem: for characters that XML 1.0 cannot carry, and values that JSON cannot.
     :raises PayloadTooBig: above 250,000 bytes.
@@ -92,24 +100,18 @@ def make_item(node: str, value: Any, *, id: ItemId | None = None, event: str = P
             f"the payload for {_shortened(node)} has {size:,} bytes as XML, and the server takes "
             f"{MAX_PAYLOAD:,}; publish a reference to it instead"
         )
-    _refuse_what_xml_cannot_carry(entry, f"the payload for {_shortened(node)}")
-    return Item(valid_node(node), None if id is None else valid_id(id), event, entry, at)
+    _check_xml(entry, f"the payload for {_shortened(node)}")
+    item_id = None if id is None else valid_id(id)
+    return Item(valid_node(node), item_id, event, entry, at, sequence)
 
 
-def make_retraction(node: str, item_id: ItemId) -> Item:
+def make_retraction(node: str, item_id: ItemId, *, sequence: int | None = None) -> Item:
     """The item that takes another off its node.
 
     :raises InvalidNode, InvalidItem: as :func:`make_item` does.
     """
     at = datetime.now(timezone.utc)
-    return Item(valid_node(node), valid_id(item_id), DELETED, "", at)
-
-
-def primary_key(instance: Model) -> str:
-    """The primary key as Django's serializers write it."""
-    key = instance._meta.pk
-    assert key is not None  # every concrete model has one
-    return str(key.value_to_string(instance))
+    return Item(valid_node(node), valid_id(item_id), DELETED, "", at, sequence)
 
 
 def valid_node(node: str) -> str:
@@ -123,7 +125,7 @@ def valid_node(node: str) -> str:
         raise InvalidNode("the name of a node must not be empty")
     if (size := len(quoteattr(node).encode("utf-8", "surrogatepass")) - 2) > MAX_NODE:
         raise InvalidNode(f"the name {_shortened(node)} has {size:,} bytes, more than {MAX_NODE:,}")
-    _refuse_what_xml_cannot_carry(node, "the name of a node", InvalidNode)
+    _check_xml(node, "the name of a node", InvalidNode)
     return node
 
 
@@ -139,8 +141,18 @@ def valid_id(item_id: ItemId) -> str:
         raise InvalidItem("an item's id must not be empty; leave it out to get one from the server")
     if (size := len(quoteattr(item_id).encode("utf-8", "surrogatepass")) - 2) > MAX_ID:
         raise InvalidItem(f"the id {_shortened(item_id)} has {size:,} bytes, more than {MAX_ID:,}")
-    _refuse_what_xml_cannot_carry(item_id, "an item's id")
+    _check_xml(item_id, "an item's id")
     return item_id
+
+
+def valid_configuration(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of a node (XEP-0060 §16.4.4), if it can be written.
+
+    :raises InvalidItem: if a name or a value cannot, saying why.
+    """
+    for name, value in fields.items():
+        _check_xml(f"{name}={value}", f"the configuration {_shortened(name)}")
+    return fields
 
 
 # Private
@@ -162,7 +174,7 @@ def _content(value: Any) -> str:
     if isinstance(value, ET.Element):
         return _element(value)
     if isinstance(value, Model):
-        return _instance(value)
+        return to_xml(value)
     raise TypeError(
         "publish() takes text, a dict, a list, an xml.etree Element or a model instance, "
         f"not {_shortened(value)} of type {type(value).__name__}"
@@ -184,6 +196,9 @@ def _element(element: ET.Element) -> str:
     it would otherwise end the stream.
     """
     try:
+        ET.tostring(
+            element
+        )  # what is nested too deeply ends here, and not in C, where it is copied
         if not all(isinstance(child.tag, str) for child in element.iter()):
             raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
         root, namespace = _with_default_namespace(element)
@@ -220,29 +235,12 @@ def _with_first_child(entry: ET.Element, meta: str) -> str:
     return f"{start[0]}{meta}{text[start.end() :]}"
 
 
-def _instance(instance: Model) -> str:
-    """Django's XML, without the declaration, and out of the namespace of the ``<entry>``."""
-    try:
-        text = XMLSerializer().serialize([instance], fields=_column_names(instance))
-    except ValueError as error:  # UnserializableContentError: control characters
-        raise InvalidItem(f"{instance!r} cannot be written as XML: {error}") from error
-    start = text.index("<django-objects")
-    return f'<django-objects xmlns=""{text[start + len("<django-objects") :]}'
-
-
-def _column_names(instance: Model) -> Sequence[str]:
-    """The fields that are columns: a many-to-many field would cost a query on every save."""
-    return [field.name for field in instance._meta.concrete_fields]
-
-
 def _timestamp(at: datetime) -> str:
     """XEP-0082 date and time, in UTC."""
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _refuse_what_xml_cannot_carry(
-    text: str, what: str, error: type[InvalidItem] = InvalidItem
-) -> None:
+def _check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> None:
     found = _NOT_XML.search(text)
     if found:
         raise error(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from django.db.models import Model
 
-from pubsub.items import DELETED, Item, make_item, make_retraction, primary_key
+from pubsub.instances import primary_key
+from pubsub.items import DELETED, Item, make_item, make_retraction
 
 
 class Publication:
@@ -26,6 +29,11 @@ class Publication:
 
         :raises InvalidItem: for what cannot be put on the wire.
         """
+        sequence = next(_states)
         if event == DELETED:
-            return make_retraction(self.node, primary_key(instance))
-        return make_item(self.node, instance, event=event)
+            return make_retraction(self.node, primary_key(instance), sequence=sequence)
+        return make_item(self.node, instance, event=event, sequence=sequence)
+
+
+#: Numbers the states of rows in the order in which this process sees them.
+_states = count()

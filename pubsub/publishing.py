@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from pubsub.backends import get_backend
+from pubsub.futures import follow
 from pubsub.items import Item, ItemId, make_item, make_retraction
 from pubsub.signals import item_published, publish_failed
 
@@ -83,7 +84,7 @@ class _Deferred:
         if not self._future.set_running_or_notify_cancel():
             return  # the caller has changed his mind
         try:
-            _send(self._item).add_done_callback(partial(_settle, self._future))
+            follow(self._future, _send(self._item))
         except Exception as error:  # noqa: BLE001 (no backend; nobody is left to raise to)
             self._future.set_exception(error)
             _report(self._item, self._future)
@@ -93,14 +94,6 @@ def _send(item: Item) -> Future[str]:
     future = get_backend().send(item)
     future.add_done_callback(partial(_report, item))
     return future
-
-
-def _settle(future: Future[str], sent: Future[str]) -> None:
-    error = sent.exception()
-    if error is None:
-        future.set_result(sent.result())
-    else:
-        future.set_exception(error)
 
 
 def _report(item: Item, future: Future[str]) -> None:

@@ -8,6 +8,7 @@ import uuid
 from concurrent.futures import Future
 
 from pubsub.backends.base import BaseBackend
+from pubsub.futures import resolved
 from pubsub.items import Item
 
 
@@ -23,6 +24,4 @@ class ConsoleBackend(BaseBackend):
         with self._output_lock:
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
-        future: Future[str] = Future()
-        future.set_result(item_id)
-        return future
+        return resolved(item_id)

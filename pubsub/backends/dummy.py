@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from pubsub.backends.base import BaseBackend
+from pubsub.futures import resolved
 from pubsub.items import Item
 
 
@@ -12,6 +13,4 @@ class DummyBackend(BaseBackend):
     """Says that everything was published."""
 
     def send(self, item: Item) -> Future[str]:
-        future: Future[str] = Future()
-        future.set_result(item.id or "dummy")
-        return future
+        return resolved(item.id or "dummy")

@@ -15,6 +15,7 @@ import uuid
 from concurrent.futures import Future
 
 from pubsub.backends.base import BaseBackend
+from pubsub.futures import resolved
 from pubsub.items import Item
 
 #: Everything that was sent in this process, oldest first; retractions are items, too.
@@ -26,6 +27,4 @@ class LocmemBackend(BaseBackend):
 
     def send(self, item: Item) -> Future[str]:
         items.append(item)
-        future: Future[str] = Future()
-        future.set_result(item.id or uuid.uuid4().hex)
-        return future
+        return resolved(item.id or uuid.uuid4().hex)

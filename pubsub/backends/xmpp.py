@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
-from pubsub.items import Item, valid_node
+from pubsub.futures import follow, resolved
+from pubsub.items import Item, valid_configuration, valid_node
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
@@ -45,8 +47,9 @@ class XMPPBackend(BaseBackend):
             queue_size=conf.queue_size,
         )
         self._existing: dict[str, None] = {}  # in order of creation, to forget the oldest
+        self._losses = 0
         self._existing_lock = threading.Lock()
-        self._latest: dict[tuple[str, str], tuple[int, Future[str] | None]] = {}
+        self._latest: dict[tuple[str, str], _State] = {}
         self._latest_lock = threading.Lock()
 
     def send(self, item: Item) -> Future[str]:
@@ -56,19 +59,32 @@ class XMPPBackend(BaseBackend):
         database lets the second write only after the first has committed, so the item that was
         made later holds the later state.
         """
-        if item.id is None:
+        if not item.is_retraction:
+            # The server would create it by itself, but with a configuration of its own.
+            self.ensure_node(item.node)
+        if item.id is None or item.sequence is None:
             return self._request(item)
         key = (item.node, item.id)
         with self._latest_lock:
-            sequence, future = self._latest.pop(key, (-1, None))
-            if future is None or sequence < item.sequence:
-                sequence, future = item.sequence, self._request(item)
-            self._latest[key] = sequence, future
+            latest = self._latest.pop(key, None)
+            overtaken = latest is not None and item.sequence < latest.sequence
+            if latest is None or not overtaken:
+                latest = _State(item.sequence, self._request(item))
+            self._latest[key] = latest
             _forget_oldest(self._latest)
+            future = latest.future
+        if overtaken:
+            return _outcome_of(future, item.id)
+        assert future is not None
+        future.add_done_callback(partial(self._answered, key, latest))
         return future
 
     def ensure_node(self, node: str) -> None:
         with self._existing_lock:  # or another thread's item would overtake the creation
+            if self._losses != self._connection.losses:
+                # The server that comes back may have lost its nodes.
+                self._losses = self._connection.losses
+                self._existing.clear()
             if node in self._existing:
                 return
             created = self.create_node(node, {})
@@ -80,15 +96,12 @@ class XMPPBackend(BaseBackend):
         self._connection.close()
 
     def create_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
-        request = stanzas.create(
-            self._service, valid_node(node), {**self._node_defaults, **configuration}
-        )
-        return self._connection.request(request)
+        fields = valid_configuration({**self._node_defaults, **configuration})
+        return self._connection.request(stanzas.create(self._service, valid_node(node), fields))
 
     def configure_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
-        return self._connection.request(
-            stanzas.configure(self._service, valid_node(node), configuration)
-        )
+        fields = valid_configuration(configuration)
+        return self._connection.request(stanzas.configure(self._service, valid_node(node), fields))
 
     def delete_node(self, node: str) -> Future[None]:
         self._forget(node)
@@ -113,11 +126,16 @@ class XMPPBackend(BaseBackend):
         if item.is_retraction:
             assert item.id is not None
             return self._connection.request(stanzas.retract(self._service, item.node, item.id))
-        if item.node not in self._existing:
-            # The server would create it by itself, but with a configuration of its own.
-            self.ensure_node(item.node)
         request = stanzas.publish(self._service, item.node, item.payload, item.id)
         return self._connection.request(request)
+
+    def _answered(self, key: tuple[str, str], state: _State, future: Future[str]) -> None:
+        """Keep of a state that has been answered its number only, and nothing if it failed."""
+        with self._latest_lock:
+            state.future = None  # it holds the item with its payload
+            failed = future.cancelled() or future.exception() is not None
+            if failed and self._latest.get(key) is state:
+                del self._latest[key]
 
     def _created(self, node: str, created: Future[None]) -> None:
         error = created.exception()
@@ -128,6 +146,27 @@ class XMPPBackend(BaseBackend):
     def _forget(self, node: str) -> None:
         with self._existing_lock:
             self._existing.pop(node, None)
+
+
+@dataclass(eq=False)
+class _State:
+    """The last state of an item that was sent; its Future while it has not been answered."""
+
+    sequence: int
+    future: Future[str] | None
+
+
+def _outcome_of(later: Future[str] | None, item_id: str) -> Future[str]:
+    """The Future of a state that need not be sent: it is done when the later one is.
+
+    :param later: None when that has been acknowledged.
+    """
+    if later is None:
+        return resolved(item_id)
+    future: Future[str] = Future()
+    future.set_running_or_notify_cancel()
+    follow(future, later)
+    return future
 
 
 def _forget_oldest(remembered: dict[Any, Any]) -> None:

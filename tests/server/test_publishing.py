@@ -1,9 +1,11 @@
 """From save() and publish() in Django to a subscriber, through a real ejabberd."""
 
+import gc
 import json
 import os
 import signal
 import uuid
+import weakref
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -15,12 +17,15 @@ from pubsub.backends import get_backend
 from pubsub.exceptions import (
     AuthenticationError,
     ConnectError,
+    InvalidItem,
     RequestRefused,
     TLSError,
 )
 from pubsub.items import make_item
+from pubsub.publishing import announce
 from tests.listener import listening
 from tests.testapp.models import Author
+from tests.waiting import until
 
 TEXTS = ["Hello", "", " a\n\tb ", "<&>\"']]>", "€ \U0001f600", "x" * 200_000]
 
@@ -147,12 +152,36 @@ def test_any_text_names_a_node(name):
 
 def test_a_state_that_was_overtaken_on_its_way_does_not_replace_the_later_one(node):
     """Two threads commit one after the other, and the second is the first to send."""
-    first, second = make_item(node, "first", id="7"), make_item(node, "second", id="7")
+    first, second = (
+        make_item(node, text, id="7", sequence=n) for n, text in enumerate(["first", "second"])
+    )
     later = get_backend().send(second)
     assert get_backend().send(first).result(10) == "7"
     assert later.result(10) == "7"
     (item,) = nodes.items(node).result(10)
     assert item.payload.getCDATA() == "second"
+
+
+def test_what_is_published_by_hand_is_never_taken_for_overtaken(node):
+    """Made first and committed last, it is the last state."""
+    with transaction.atomic():
+        publish(node, "committed last", item_id="7")
+        get_backend().send(make_item(node, "sent meanwhile", id="7")).result(10)
+    until(
+        lambda: (
+            [item.payload.getCDATA() for item in nodes.items(node).result(10)] == ["committed last"]
+        ),
+        "what was committed last has replaced the other",
+    )
+
+
+def test_what_has_been_acknowledged_is_not_kept(node):
+    item = make_item(node, "x" * 100, id="7", sequence=1)
+    gone = weakref.ref(item)
+    announce(item, None).result(10)
+    del item
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(
@@ -233,6 +262,21 @@ def test_subscribers_are_known_and_gone_when_they_leave(stack, node):
         assert subscription.jid.startswith("listener@guests.localhost/")
         assert subscription.state == "subscribed"
     assert nodes.subscriptions(node).result(10) == []
+
+
+def test_a_node_that_could_not_be_created_is_open_to_nobody(settings, node):
+    settings.PUBSUB_NODE_DEFAULTS = {"access_model": "whitelist", "max_items": 10**9}
+    publish(node, "Hello").result(10)
+    assert nodes.configuration(node).result(10)["access_model"] == "whitelist"
+
+
+@pytest.mark.parametrize("title", ["\x08", "\ud800", "\uffff"])
+def test_a_configuration_that_cannot_be_written_is_refused_at_the_call(node, title):
+    nodes.create(node).result(10)
+    for change in (nodes.create, nodes.configure):
+        with pytest.raises(InvalidItem, match="title"):
+            change(node, title=title)
+    assert publish(node, "the stream goes on").result(10)
 
 
 def test_a_refusal_of_the_server_carries_its_condition(node):

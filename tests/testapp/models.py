@@ -1,5 +1,7 @@
 """The models of the tests."""
 
+import uuid
+
 from django.db import models
 
 
@@ -24,6 +26,19 @@ class Post(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Ticket(models.Model):
+    """Has columns whose values Django converts while it saves."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    day = models.DateField(null=True)
+    price = models.DecimalField(max_digits=6, decimal_places=2, default=0)
+    visits = models.IntegerField(default=0)
+    author = models.ForeignKey(Author, models.CASCADE, null=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
 
 
 class Timed(models.Model):

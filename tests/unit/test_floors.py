@@ -11,9 +11,9 @@ PACKAGE = Path(pubsub.__file__).parent
 
 #: From the cellar up.  A module imports from its own floor or from below.
 FLOORS = [
-    {"exceptions"},
+    {"exceptions", "futures"},
     {"wire"},
-    {"conf", "items", "signals", "models"},
+    {"conf", "instances", "items", "signals", "models"},
     {"backends"},
     {"publishing", "nodes", "credentials", "publications", "registry"},
     {"devstack", "apps", "checks", "admin", "views", "urls", "management", "templatetags", "test"},
@@ -23,7 +23,7 @@ FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 #: Within a floor data flows one way, too: a room may import those that stand after it.
 WAYS = {
     "flows": ["registry", "publications", "publishing", "nodes", "credentials"],
-    "matter": ["models", "signals", "items", "conf"],
+    "matter": ["models", "signals", "items", "instances", "conf"],
     "wire": [
         *["connection", "ledger", "session", "stream", "stanzas", "answers", "sasl"],
         *["transport", "wakeup", "backoff", "account"],

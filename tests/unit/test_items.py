@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.exceptions import InvalidItem, InvalidNode, PayloadTooBig, PubSubError
-from pubsub.items import MAX_ID, MAX_NODE, MAX_PAYLOAD, make_item, make_retraction
+from pubsub.items import (
+    MAX_ID,
+    MAX_NODE,
+    MAX_PAYLOAD,
+    make_item,
+    make_retraction,
+    valid_configuration,
+)
 from tests.testapp.models import Author, Post
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -257,9 +264,27 @@ def test_a_primary_key_is_an_id_as_it_is(key):
     assert make_retraction("/node", key).id == str(key)
 
 
-def test_an_item_made_later_has_a_higher_sequence():
-    first, second = make_item("/node", "1"), make_retraction("/node", "1")
-    assert first.sequence < second.sequence
+@pytest.mark.parametrize("fields", [{"title": "\x08"}, {"title\uffff": ""}, {"max": "\ud800"}])
+def test_a_configuration_that_xml_cannot_carry_is_refused_by_name(fields):
+    with pytest.raises(InvalidItem, match=f"configuration '{next(iter(fields))[:3]}"):
+        valid_configuration(fields)
+
+
+def test_a_configuration_that_can_be_written_stays_as_it_is():
+    fields = {"title": "Tea & biscuits", "max_items": 10, "persist_items": True}
+    assert valid_configuration(fields) is fields
+
+
+def test_an_element_nested_beyond_measure_is_refused():
+    root = element = ET.Element("a")
+    for _ in range(200_000):
+        element = ET.SubElement(element, "a")
+    try:
+        with pytest.raises(InvalidItem, match="'a' cannot be written"):
+            make_item("/node", root)
+    finally:
+        while len(root):  # taken apart from the top, or Python's own end of it would be one in C
+            root = root[0]
 
 
 def test_an_invalid_item_is_a_value_error_and_a_pubsub_error():
