@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.db.models import Model
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save
 
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.items import CREATED, DELETED, UPDATED, Item
@@ -24,6 +24,8 @@ class PubSub:
 
     def __init__(self) -> None:
         self._publications: dict[type[Model], Publication] = {}
+        self._heard: set[type[Model]] = set()
+        class_prepared.connect(self._prepared)
 
     def register(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
         """Publish every save and delete of a model, from now on, to whoever may read its node.
@@ -42,9 +44,7 @@ class PubSub:
                 raise AlreadyRegistered(f"{model._meta.label} has been registered already")
         for model in models:
             self._publications[model] = Publication(model)
-        # Not by sender: a save through a proxy is a save of the model that it stands for.
-        post_save.connect(self._saved)
-        post_delete.connect(self._deleted)
+        self._listen()
 
     def unregister(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
         """Publish a model, or several, no longer.
@@ -57,6 +57,7 @@ class PubSub:
                 raise NotRegistered(f"{model._meta.label} is not registered")
         for model in models:
             del self._publications[model]
+        self._listen()
 
     def is_registered(self, model: type[Model]) -> bool:
         """Whether saves of this model are published."""
@@ -68,6 +69,25 @@ class PubSub:
         return list(self._publications.values())
 
     # Private
+
+    def _listen(self) -> None:
+        """Hear of what is registered and of nothing else.
+
+        A receiver for all models would make Django read all rows that it deletes, of any model.
+        """
+        senders = {sender for model in self._publications for sender in _stand_ins(model)}
+        for sender in senders - self._heard:
+            post_save.connect(self._saved, sender=sender)
+            post_delete.connect(self._deleted, sender=sender)
+        for sender in self._heard - senders:
+            post_save.disconnect(self._saved, sender=sender)
+            post_delete.disconnect(self._deleted, sender=sender)
+        self._heard = senders
+
+    def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
+        """A proxy may be defined after its model has been registered."""
+        if sender._meta.proxy:
+            self._listen()
 
     def _saved(
         self,
@@ -95,6 +115,14 @@ class PubSub:
         except Exception as error:  # noqa: BLE001 (a save never fails because of us)
             about = f"{model._meta.label} {instance.pk} ({event})"
             publish_failed.send_robust(Item, item=None, error=error, about=about)
+
+
+def _stand_ins(model: type[Model]) -> Iterator[type[Model]]:
+    """The model and its proxies: a save through one of them is a save of the model."""
+    yield model
+    for subclass in model.__subclasses__():
+        if subclass._meta.proxy:
+            yield from _stand_ins(subclass)
 
 
 def _models(model_or_iterable: Any) -> list[type[Model]]:

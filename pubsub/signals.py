@@ -12,6 +12,7 @@ from typing import Any
 
 from django.dispatch import Signal, receiver
 
+from pubsub.exceptions import PubSubError
 from pubsub.items import Item
 
 logger = logging.getLogger("pubsub")
@@ -31,4 +32,6 @@ def _log_published(item: Item, item_id: str, **kwargs: Any) -> None:
 
 @receiver(publish_failed)
 def _log_failed(about: str, error: BaseException, **kwargs: Any) -> None:
-    logger.error("Could not publish %s: %s", about, error, exc_info=error)
+    # Our own errors say all there is to say.
+    trace = None if isinstance(error, PubSubError) else error
+    logger.error("Could not publish %s: %s", about, error, exc_info=trace)

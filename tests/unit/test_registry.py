@@ -3,14 +3,16 @@
 import logging
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Model
+from django.test.utils import CaptureQueriesContext
 
-from pubsub import pubsub
+from pubsub import publish, pubsub
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.signals import publish_failed
-from tests.testapp.models import Author, Penname, Post, Timed
+from tests.testapp.models import Author, Penname, Post, Ticket, Timed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -64,6 +66,42 @@ def test_a_registered_proxy_publishes_what_is_saved_through_it(sent, register):
     Penname.objects.create(name="George Eliot")
     Author.objects.create(name="Ada")
     assert [item.node for item in sent] == ["/testapp/Penname", "/testapp/Author"]
+
+
+def test_a_proxy_defined_after_the_registration_is_heard_too(sent, register):
+    register(Author)
+
+    class LateName(Author):
+        class Meta:
+            proxy = True
+            app_label = "testapp"
+
+    try:
+        LateName.objects.create(name="George Sand")
+        assert [item.node for item in sent] == ["/testapp/Author"]
+    finally:
+        del apps.all_models["testapp"]["latename"]
+        apps.clear_cache()
+
+
+def test_what_is_not_registered_is_deleted_without_being_read(sent, register):
+    register(Post)
+    Ticket.objects.create()
+    with CaptureQueriesContext(connection) as queries:
+        Ticket.objects.all().delete()
+    assert [q["sql"] for q in queries if q["sql"].startswith("SELECT")] == []
+    assert not Ticket.objects.exists()
+
+
+def test_the_states_of_rows_are_numbered_as_they_are_seen(sent, register):
+    register(Author)
+    author = Author.objects.create(name="Ada")
+    author.save()
+    author.delete()
+    numbers = [item.sequence for item in sent]
+    assert numbers == sorted(set(numbers))
+    publish("/home", "by hand")
+    assert sent[-1].sequence is None
 
 
 def test_the_registry_publishes_by_hand_too(sent):
@@ -179,6 +217,7 @@ def test_a_save_that_cannot_be_published_is_saved_and_logged(sent, register, cap
     assert isinstance(failures[0]["error"], ValueError)
     assert [(r.name, r.levelno) for r in caplog.records] == [("pubsub", logging.ERROR)]
     assert "testapp.Author" in caplog.text
+    assert "Traceback" not in caplog.text  # our own errors say all there is to say
 
 
 @pytest.mark.parametrize("in_transaction", [True, False])
