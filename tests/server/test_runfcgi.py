@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,19 @@ def accepts(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+@pytest.mark.parametrize("method", ["threaded", "prefork"])
+def test_a_request_that_hangs_does_not_hold_up_the_end_for_ever(serve: Any, method: str) -> None:
+    served = serve(f"method={method}")
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(served.get, "/held", "until=never")
+        until(lambda: served.marks("began"), "the request")
+        assert served.end() == 0
+        with suppress(ConnectionError):  # cut off, politely or not
+            assert "process" not in answer.result(PATIENCE)
+    assert served.process.pid in served.marks("exit")
+    assert not Path(served.socket).exists()
 
 
 def test_busy_children_are_joined_by_new_ones(serve: Any) -> None:

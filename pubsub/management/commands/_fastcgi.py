@@ -57,6 +57,23 @@ class _Given:
         write((head + text).encode())
 
 
+class _Threading:
+    """Mixin: the mended end of a server with threads."""
+
+    _threadPool: Any  # noqa: N815
+
+    def shutdown(self) -> None:
+        # flup's own waits for ever for a connection that nginx keeps open, and for a view that
+        # hangs.  The threads are daemons: those that are late end with the interpreter.
+        pool = self._threadPool
+        with pool._lock:
+            pool._stop = True
+            pool._lock.notify_all()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for worker in pool._threads[:]:
+            worker.join(max(0.0, deadline - time.monotonic()))
+
+
 class _Preforking:
     """Mixin: the mended parent of preforked children."""
 
@@ -147,7 +164,7 @@ def make_server(
     :param debug: show a visitor the traceback when the application itself fails.
     """
     module = importlib.import_module(f"flup.server.{protocol}{'_fork' if prefork else ''}")
-    bases = (_Given, _Preforking) if prefork else (_Given,)
+    bases = (_Given, _Preforking if prefork else _Threading)
     cls = type("Server", (*bases, module.WSGIServer), {"listener": listener})
     options: dict[str, Any] = {"minSpare": min_spare, "maxSpare": max_spare, "debug": debug}
     if prefork:
