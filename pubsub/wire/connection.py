@@ -18,6 +18,7 @@ import time
 import weakref
 from collections import deque
 from concurrent.futures import Future
+from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
 from xmpp.simplexml import Node
@@ -111,6 +112,8 @@ class Connection:
             if thread is not None:
                 self._wake()
         atexit.unregister(self.close)
+        if thread is not None:
+            self._finalizer.cancel()
         if thread is not None and thread is not threading.current_thread():
             thread.join(seconds + 1)
             if thread.is_alive():  # it is logging in, which has a time limit of its own
@@ -166,6 +169,8 @@ class Connection:
             raise
         self._thread = thread
         atexit.register(self.close)
+        # A child of multiprocessing ends by os._exit(): without atexit, but not without these.
+        self._finalizer = Finalize(None, self.close, exitpriority=0)
 
     def _wake(self) -> None:
         self._asleep = False

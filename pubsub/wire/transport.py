@@ -12,8 +12,12 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 import weakref
+from concurrent import futures
+from concurrent.futures import Future
+from typing import Any
 
 import xmpp
 
@@ -77,7 +81,8 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         self._deadline = deadline
         try:
             connected = self._connect(deadline)
-        except (OSError, ValueError, OverflowError) as error:  # no host, no name, no port
+        except (OSError, ValueError, OverflowError, RuntimeError) as error:
+            # No host, no name, no port; no thread to look for them.
             reason = "timed out" if isinstance(error, TimeoutError) else str(error)
             raise ConnectError(self.server, f"cannot connect: {reason}") from error
         # Small stanzas must not wait for the acknowledgement of earlier ones.
@@ -201,7 +206,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
 
     def _connect(self, deadline: Deadline) -> socket.socket:
         """Try the host's addresses in turn; each gets its share of the time that is left."""
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        found = _resolve(self.host, self.port, deadline.remaining())
         for left in range(len(found), 0, -1):
             family, kind, protocol, _, address = found[-left]
             connected = socket.socket(family, kind, protocol)
@@ -230,6 +235,26 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
             raise ConnectError(
                 self.server, f"no answer within {self._deadline.seconds:g} s while logging in"
             )
+
+
+def _resolve(host: str, port: int, seconds: float) -> list[Any]:
+    """What getaddrinfo says, which knows no time limit and so gets a thread of its own.
+
+    :raises OSError: when it has said nothing in time, too.
+    """
+    answer: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError, OverflowError) as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=look_up, name=f"pubsub looks up {host}", daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except futures.TimeoutError as error:  # Python 3.10 has one of its own
+        raise OSError(f"nobody has said in time which address {host!r} has") from error
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()

@@ -957,6 +957,20 @@ def test_both_sides_of_a_fork_go_on_publishing(account, run, proxy, published, f
     assert len(middle.links) == 2  # each has a stream of its own, and nobody lost his
 
 
+def test_a_child_of_multiprocessing_sends_what_is_queued_before_it_ends(account, run, published):
+    program = """
+import multiprocessing
+publish("before").result(20)
+context = multiprocessing.get_context("fork")
+child = context.Process(target=lambda: [publish(f"child {number}") for number in range(50)])
+child.start()
+child.join()
+assert child.exitcode == 0
+"""
+    run(program, account)
+    assert sorted(published()) == sorted(["before", *(f"child {number}" for number in range(50))])
+
+
 def test_a_child_that_ends_at_once_leaves_the_parents_stream_alone(account, run, proxy, published):
     middle = proxy()
     program = """

@@ -9,6 +9,7 @@ import re
 import select
 import socket
 import ssl
+import threading
 import time
 from contextlib import ExitStack
 
@@ -473,6 +474,16 @@ def test_all_addresses_of_a_host_share_the_time_limit(account):
         with pytest.raises(ConnectError, match="cannot connect: timed out"):
             open_session(dataclasses.replace(account, host="localhost", port=port, timeout=0.4))
         assert 0.3 < time.monotonic() - begin < 0.75
+
+
+def test_a_resolver_that_hangs_does_not_hold_us(account, monkeypatch):
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: answers.wait(60))
+    try:
+        with pytest.raises(ConnectError, match=r"in time which address 'example\.org' has"):
+            open_session(dataclasses.replace(account, host="example.org", timeout=0.2))
+    finally:
+        answers.set()
 
 
 # What is no XMPP
