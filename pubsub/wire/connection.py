@@ -53,15 +53,24 @@ class Connection:
     Nothing is opened and no thread is started before the first request, in each process anew: a
     child made by ``fork`` starts empty, and what its parent had queued stays the parent's.
 
-    :param account: whom to log in as, and where; its ``timeout`` also bounds every request.
+    :param account: whom to log in as, and where; its ``timeout`` also bounds how long a request
+        waits to be sent, and the farewell.
     :param queue_size: how many requests may wait for their answer; more are refused.
     :param ping_after: seconds of silence after which the server is asked for a sign of life.
+    :param answer_within: seconds that the server has for an answer; None takes the account's
+        ``timeout``.
     """
 
     def __init__(
-        self, account: Account, *, queue_size: int = 10_000, ping_after: float = 30.0
+        self,
+        account: Account,
+        *,
+        queue_size: int = 10_000,
+        ping_after: float = 30.0,
+        answer_within: float | None = None,
     ) -> None:
         self.account = account
+        self._answer_within = account.timeout if answer_within is None else answer_within
         self._queue_size = queue_size
         self._ping_after = ping_after
         self._reset()
@@ -130,7 +139,7 @@ class Connection:
         self._thread: threading.Thread | None = None
         self._asleep = False
         # Below: the owner thread's alone.
-        self._ledger = Ledger(self.account.timeout)
+        self._ledger = Ledger(self._answer_within)
         self._session: Session | None = None
         self._outgoing = bytearray()
         self._attempts = Attempts()
@@ -292,7 +301,7 @@ class Connection:
                 pending.fail(self._attempts.error or self._too_late())
 
     def _too_late(self) -> RequestTimeout:
-        return RequestTimeout(f"no answer from {self.server} within {self.account.timeout:g} s")
+        return RequestTimeout(f"no answer from {self.server} within {self._answer_within:g} s")
 
     def _unacknowledged(self) -> StreamLost:
         return StreamLost(self.server, "not acknowledged before the connection was closed")
@@ -322,7 +331,7 @@ class Connection:
         elif self._session.has_pending or (self._queue and len(self._outgoing) < BUFFER):
             return 0.0
         elif self._ledger.size:
-            ends.append(now + self.account.timeout / 10)
+            ends.append(now + self._answer_within / 10)
         else:
             ends.append(self._last_heard + self._ping_after)
         return max(0.0, min(ends) - now + 0.001) if ends else None

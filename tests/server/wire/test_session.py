@@ -23,6 +23,8 @@ from pubsub.wire.session import open_session
 from tests.proxy import LOOPBACK, Impostor, Proxy
 from tests.server.wire.conftest import publisher, server_context
 
+SECONDS = 20  # for what has a far shorter limit; only what hangs takes as long
+
 HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' id='1' version='1.0' "
     b"xmlns:stream='http://etherx.jabber.org/streams' from='localhost'>"
@@ -419,7 +421,7 @@ def assert_keeps_time(account, *errors, seconds=0.4):
     begin = time.monotonic()
     with pytest.raises(errors or ConnectError, match=r"no answer within 0\.4 s|timed out"):
         open_session(dataclasses.replace(account, timeout=seconds))
-    assert seconds <= time.monotonic() - begin < seconds + 2
+    assert seconds <= time.monotonic() - begin < SECONDS
 
 
 @pytest.mark.parametrize("tls", ["starttls", "direct", "off"])
@@ -454,26 +456,25 @@ def test_a_server_that_never_comes_to_the_point_does_not_hold_us(account, script
         begin = time.monotonic()
         with pytest.raises(ConnectError, match=f"no answer within {seconds} s|timed out"):
             open_session(at(account, server, tls="off", timeout=seconds))
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < SECONDS
 
 
-def test_all_addresses_of_a_host_share_the_time_limit(account):
+def test_all_addresses_of_a_host_share_the_time_limit(account, monkeypatch):
     with ExitStack() as opened:
-        port = 0
-        for family, *_, address in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM):
-            # A queue of one that is full: the kernel drops whoever comes next without a word.
-            full = opened.enter_context(socket.socket(family))
-            full.bind((address[0], port))
-            port = full.getsockname()[1]
-            full.listen(0)
-            for _ in range(2):
-                client = opened.enter_context(socket.socket(family))
-                client.setblocking(False)
-                client.connect_ex((address[0], port))
+        # A queue of one that is full: the kernel drops whoever comes next without a word.
+        full = opened.enter_context(socket.socket())
+        full.bind((LOOPBACK, 0))
+        full.listen(0)
+        for _ in range(2):
+            client = opened.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", full.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [address] * 100)
         begin = time.monotonic()
         with pytest.raises(ConnectError, match="cannot connect: timed out"):
-            open_session(dataclasses.replace(account, host="localhost", port=port, timeout=0.4))
-        assert 0.3 < time.monotonic() - begin < 0.75
+            open_session(dataclasses.replace(account, host="localhost", timeout=0.4))
+        assert 0.3 < time.monotonic() - begin < SECONDS  # one after the other: 40
 
 
 def test_a_resolver_that_hangs_does_not_hold_us(account, monkeypatch):
