@@ -27,8 +27,8 @@ def version(*command: str) -> str:
     """Return the first line that a program prints about its version, or that it is missing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except OSError:
-        return "not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not known ({error})"
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0] if lines else "says nothing"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import secrets
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -40,9 +41,10 @@ class Listener:
     :param settings: the Django settings of the stack.
     """
 
-    def __init__(self, settings: dict[str, Any], name: str = "listener") -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
-        self._name = name
+        # His alone: the server forgets what a name has subscribed to when its session ends.
+        self._name = name = f"listener-{secrets.token_hex(4)}"
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name)

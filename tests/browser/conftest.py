@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 from demo.__main__ import serving
+from pubsub import nodes
 from pubsub.devstack import Stack
 from tests.conftest import ACCOUNTS
+from tests.waiting import until
+
+NODE = "/demo/Status"
+
+expect.set_options(timeout=20_000)  # milliseconds; as long as tests.waiting waits
 
 
 @dataclass
@@ -77,13 +83,21 @@ def publisher(site: Site, settings: Any) -> Any:
     return settings
 
 
+def subscribers() -> set[str]:
+    """Who is subscribed to the status page's node."""
+    return {entry.jid for entry in nodes.subscriptions(NODE).result(10)}
+
+
 @pytest.fixture
-def visit(site: Site, new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., Page]]:
-    """A function that opens the demo in a context of its own, online unless told otherwise.
+def visit(
+    publisher: Any, new_context: Callable[..., BrowserContext]
+) -> Iterator[Callable[..., Page]]:
+    """A function that opens the demo in a context of its own, subscribed unless told otherwise.
 
     Whatever a page reports as an error, in its console or by an uncaught exception, fails the
     test, unless the test has taken it out of ``page.errors``.
     """
+    nodes.create(NODE).result(10)  # the site does it, too, but perhaps not yet
     pages: list[Page] = []
 
     def open_page(query: str = "", *, online: bool = True, **options: Any) -> Page:
@@ -97,9 +111,11 @@ def visit(site: Site, new_context: Callable[..., BrowserContext]) -> Iterator[Ca
         page.on("console", note)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.errors = errors  # type: ignore[attr-defined]
+        others = subscribers()
         page.goto(f"/{query}")
         if online:
             page.locator("#connection[data-state=online]").wait_for()
+            until(lambda: subscribers() - others, "the page has subscribed")
         pages.append(page)
         return page
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from tests.waiting import until
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.rst").read_text(encoding="utf-8")
 
-#: Ours names the settings of these tests.
-OWN = {"DJANGO_SETTINGS_MODULE": "mysite.settings"}
+#: Ours may name the settings of these tests, and lead to the checkout.
+OWN = {"DJANGO_SETTINGS_MODULE": "mysite.settings", "PYTHONPATH": ""}
 
 URLS = """
 from django.urls import path
@@ -41,11 +42,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+# Registries take their time.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
+    # From a copy: builds leave files behind, and another test may build at the same time.
+    checkout = folder / "checkout"
+    left_out = shutil.ignore_patterns(".*", "var", "build", "*.egg-info", "node_modules", "tests")
+    shutil.copytree(CHECKOUT, checkout, ignore=left_out)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
-    subprocess.run([*pip, CHECKOUT], check=True)
+    subprocess.run([*pip, checkout], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -144,6 +153,7 @@ def test_the_readme_works_word_for_word(python, project, new_context):
             until(
                 lambda: manage(python, project, "shell", "-c", count).split()[-1] == "1",
                 "the page has subscribed",
+                seconds=60,
             )
             save = "from blog.models import Post; Post.objects.create(title='Hello').save()"
             manage(python, project, "shell", "-c", save)

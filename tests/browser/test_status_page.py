@@ -6,10 +6,9 @@ import uuid
 import pytest
 from playwright.sync_api import Page, expect
 
-from pubsub import nodes, publish
+from pubsub import publish
+from tests.browser.conftest import NODE, subscribers
 from tests.waiting import until
-
-NODE = "/demo/Status"
 
 
 @pytest.fixture
@@ -22,10 +21,6 @@ def post(page: Page, message: str, nick: str = "Ada") -> None:
     page.fill("[name=nick]", nick)
     page.fill("[name=message]", message)
     page.click("button")
-
-
-def subscribers() -> set[str]:
-    return {entry.jid for entry in nodes.subscriptions(NODE).result(10)}
 
 
 def status(page: Page, message: str):

@@ -83,7 +83,7 @@ def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "demo: django has ended by itself" in output
-    assert processes_of(folder) == []
+    until(lambda: processes_of(folder) == [], "the end of all processes")
 
 
 def test_help_lists_the_environment_variables(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def processes_of(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            words = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             where = (process / "cwd").readlink()
         except OSError:
             continue  # it has just ended, or is somebody else's
@@ -108,8 +108,8 @@ def test_nginx_serves_every_part(private_stack: Any, tmp_path: Path) -> None:
     with pytest.raises(urllib.error.HTTPError, match="502") as gateway:
         fetch(site)  # nobody serves the FastCGI socket
     gateway.value.close()
-    assert {prefix for prefix, _ in lines} == {"ejabberd", "nginx"}
     until(lambda: any("GET / HTTP" in line for _, line in lines), "the access log")
+    assert {prefix for prefix, _ in lines} == {"ejabberd", "nginx"}
 
 
 def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
         assert second.settings["XMPP_PASSWORD"] == password
         assert Path(second.settings["XMPP_CA_FILE"]).read_text() == authority
         assert not any("Creating Mnesia disc" in line for line in second.ejabberd.lines)
-    assert processes_of(tmp_path / "s") == []
+    until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
 def test_ejabberd_comes_back_on_its_port_after_being_killed(private_stack: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_taken_port_is_named_with_its_variable(tmp_path: Path) -> None:
             Stack(tmp_path / "s", ports=Ports(http=port)).start()
         with pytest.raises(StackError, match=f"{port}.*PUBSUB_STACK_NGINX_PORT"):
             Stack(tmp_path / "s", nginx=True, ports=Ports(nginx=port)).start()
-    assert processes_of(tmp_path / "s") == []
+    until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
 def test_ports_come_from_the_environment() -> None:
@@ -177,7 +177,7 @@ def test_a_child_that_does_not_start_is_quoted(
     monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
     with pytest.raises(StackError, match=r"(?s)ejabberd did not start.*mod_pong"):
         Stack(tmp_path / "s").start()
-    assert processes_of(tmp_path / "s") == []
+    until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
 def test_a_shipped_file_that_lost_a_literal_is_refused(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.server.test_devstack import fetch, processes_of, starttls
+from tests.waiting import until
 
 PATIENCE = 60.0
 
@@ -68,7 +69,7 @@ def test_it_prints_settings_that_work_and_ends_cleanly(tmp_path: Path, signum: i
     assert (process.returncode, errors) == (0, "")
     assert "ejabberd |" in output
     assert output.endswith("Stopped.\n")
-    assert processes_of(tmp_path / ".pubsub_stack") == []
+    until(lambda: processes_of(tmp_path / ".pubsub_stack") == [], "the end of all processes")
     assert (tmp_path / ".pubsub_stack" / ".gitignore").read_text() == "*\n"
 
 
