@@ -15,17 +15,18 @@ BUILT := $(CLIENT)/dist/pubsub.client.js
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint client build clean
+PROGRAMS := venv node npm erl ejabberd nginx openssl
+
+.PHONY: help demo test lint client build clean programs
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-demo: $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with the demo; Ctrl-C stops them
-	@.ci/need erl ejabberd nginx openssl
+demo: programs $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with the demo; Ctrl-C stops them
 	@exec $(BIN)/python -m demo
 
-test: $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser, client
-	@.ci/need erl ejabberd nginx openssl chromium
+test: PROGRAMS += chromium
+test: programs $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser, client
 	@echo "Testing the browser client …"
 	@npm --prefix $(CLIENT) test
 	@echo "Testing the rest …"
@@ -44,6 +45,10 @@ build: $(VENV)/ready $(BUILT)  ## make the wheel and the source package in dist/
 
 clean:  ## remove all that the other targets have made, the demo's data included
 	rm -rf var build dist *.egg-info $(CLIENT)/dist $(CLIENT)/node_modules
+
+# All at once, so that whoever may not install them is told once what to install.
+programs:
+	@.ci/need $(PROGRAMS)
 
 # The virtual environment, anew whenever what it holds has changed.
 $(VENV)/ready: setup.py pyproject.toml

@@ -15,7 +15,7 @@ from pathlib import Path
 import django
 from django.core.management import call_command
 
-from pubsub.devstack import Child, Ports, Stack, StackError, until_told_to_end, watch
+from pubsub.devstack import Child, Ports, Stack, StackError, stop_all, until_told_to_end, watch
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 CLIENT = CHECKOUT / "media" / "strophe" / "dist" / "pubsub.client.js"
@@ -119,8 +119,10 @@ def serving(
         ),
         on_line=show,
     )
-    with server:
-        yield server
+    try:
+        yield server.start()
+    finally:
+        stop_all([server])
 
 
 def answers(url: str) -> bool:

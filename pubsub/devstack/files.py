@@ -47,6 +47,26 @@ def find_programs(packages: Mapping[str, str]) -> dict[str, str]:
     return {name: where for name, where in found.items() if where is not None}
 
 
+def make_folder(folder: Path) -> None:
+    """Make a stack's folder, which is its owner's alone and nothing for git, if it is missing.
+
+    :raises StackError: when it cannot be made or written to, and for what ejabberd cannot take.
+    """
+    if not str(folder).isprintable() or max(str(folder)) > "\xff":
+        # ejabberd 23.01 would start, without its certificate.
+        raise StackError(
+            f"The folder {str(folder)!r} cannot be used: ejabberd takes no letters beyond Latin-1 "
+            "in its path. Choose another one."
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise StackError(
+            f"The folder {folder} cannot be used: {error.strerror}. Choose another one."
+        ) from error
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process while the block runs.

@@ -72,7 +72,8 @@ class Ports:
         try:
             socket.create_server((LOOPBACK, port)).close()
         except OSError as error:
+            reason = os.strerror(error.errno or 0)
             raise StackError(
-                f"Port {port} on {LOOPBACK} cannot be used: {error.strerror}. Another port can be "
-                f"chosen with the environment variable {self.variable(name)}."
+                f"Port {port} on {LOOPBACK} cannot be used: {reason}. Another port can be chosen "
+                f"with the environment variable {self.variable(name)}."
             ) from error

@@ -20,6 +20,7 @@ __all__ = ["Stack", "tied"]
 
 PROGRAMS = {"erl": "ejabberd", "openssl": "openssl"}  # and Debian's packages
 NGINX = {"nginx": "nginx-light"}
+EJABBERD_PORTS = ("xmpp", "xmpp_tls", "http")
 PUBLISHER = "django@localhost"
 GUEST_DOMAIN = "guests.localhost"
 USER_DOMAIN = "users.localhost"
@@ -140,6 +141,8 @@ class Stack:
         """
         try:
             self.prepare()
+            # All of them before anything runs; each process looks at its own again.
+            self._check_ports(*EJABBERD_PORTS, *(["nginx"] if self.with_nginx else []))
             self.ejabberd.start()
             if self._nginx is not None:
                 self._nginx.start()
@@ -160,8 +163,7 @@ class Stack:
 
         :raises StackError: when something is missing, or the folder is taken.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        files.make_folder(self.folder)
         self._resources.enter_context(files.locked(self.folder))
         atexit.register(self.stop)
         programs = files.find_programs(PROGRAMS | (NGINX if self.with_nginx else {}))
@@ -197,7 +199,7 @@ class Stack:
             "C2S_TLS_PORT": self.ports.xmpp_tls,
             "HTTP_IP": LOOPBACK,
             "HTTP_PORT": self.ports.http,
-            "CERTIFICATE": str(server_pem),
+            "CERTIFICATE": server_pem.name,
         }
         files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros))
         accounts = {PUBLISHER: password, **self.accounts}
@@ -218,7 +220,7 @@ class Stack:
             },
             banner=ACCOUNTS_READY,
             ready=lambda: listening(self.ports.http) and listening(self.ports.xmpp),
-            before_start=lambda: self._check_ports("xmpp", "xmpp_tls", "http"),
+            before_start=lambda: self._check_ports(*EJABBERD_PORTS),
             on_line=self._on_line,
         )
 

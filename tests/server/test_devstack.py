@@ -123,6 +123,23 @@ def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
     until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
+def test_blanks_and_accents_may_be_in_a_folders_name(tmp_path: Path) -> None:
+    with Stack(tmp_path / "Käse à la carte", nginx=True) as stack:
+        assert starttls(stack.settings)
+        assert fetch(f"http://127.0.0.1:{stack.ports.nginx}/http-bind")[0] == 200
+
+
+def test_a_folder_that_ejabberd_cannot_use_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="漢字' cannot be used: .*Latin-1"):
+        Stack(tmp_path / "漢字").start()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StackError, match=r"file/s cannot be used: Not a directory"):
+        Stack(tmp_path / "file" / "s").start()
+
+
 def test_ejabberd_comes_back_on_its_port_after_being_killed(private_stack: Any) -> None:
     stack = private_stack()
     stack.ejabberd.kill()
@@ -137,10 +154,12 @@ def test_ejabberd_comes_back_on_its_port_after_being_killed(private_stack: Any) 
 def test_a_taken_port_is_named_with_its_variable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StackError, match=f"{port}.*PUBSUB_STACK_HTTP_PORT"):
+        with pytest.raises(StackError, match=f"{port}.*: Address already.*PUBSUB_STACK_HTTP_PORT"):
             Stack(tmp_path / "s", ports=Ports(http=port)).start()
+        both = Stack(tmp_path / "s", nginx=True, ports=Ports(nginx=port))
         with pytest.raises(StackError, match=f"{port}.*PUBSUB_STACK_NGINX_PORT"):
-            Stack(tmp_path / "s", nginx=True, ports=Ports(nginx=port)).start()
+            both.start()
+        assert both.ejabberd.process is None  # nothing was started in vain
     until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
