@@ -9,7 +9,10 @@ import pytest
 from playwright.sync_api import Page
 
 from pubsub import nodes, publish, retract
+from pubsub.wire import stanzas
+from pubsub.wire.connection import Connection
 from tests.conftest import ACCOUNTS
+from tests.server.wire.conftest import publisher as account_of
 from tests.visitors import BoshVisitor
 from tests.waiting import until
 
@@ -255,6 +258,39 @@ def test_where_a_node_allows_it_a_page_publishes(page, node):
     texts = {item.payload.getCDATA() for item in items}
     assert "Hello <b>" in texts
     assert {"a": 1} in [json.loads(text) for text in texts if text.startswith("{")]
+
+
+@pytest.mark.parametrize("handlers", ["null", "(item) => item", "{onItem: 'show'}"])
+def test_wrong_handlers_are_refused_at_the_call_and_harm_nobody(page, node, handlers):
+    refusal = page.evaluate(
+        f"""(node) => {{
+            const client = connect({{}});
+            client.subscribe(node, {{onItem(item) {{ said.push(item.id); }}}});
+            try {{ client.subscribe(node, {handlers}); }} catch (error) {{ return error.name; }}
+        }}""",
+        node,
+    )
+    assert refusal == "TypeError"
+    subscribed(node)
+    publish(node, "Hello", item_id="7").result(10)
+    assert said(page, 1) == ["7"]
+
+
+def test_what_the_server_sends_and_nobody_wants_is_declined(page, site, node):
+    """As after a last listener that went while there was no connection to say so."""
+    page.evaluate("(node) => { connect({node}); }", node)
+    subscribed(node)
+    (entry,) = nodes.subscriptions(node).result(10)
+    other = f"{node}/other"
+    nodes.create(other).result(10)
+    owner = Connection(account_of(site.stack))
+    service = site.stack.settings["XMPP_PUBSUB_HOST"]
+    owner.request(stanzas.set_subscriptions(service, other, {entry.jid: "subscribed"})).result(10)
+    owner.close()
+    subscribed(other)
+    publish(other, "unasked for").result(10)
+    subscribed(other, 0)
+    subscribed(node)
 
 
 def test_disconnecting_ends_the_session(page, node):

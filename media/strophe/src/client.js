@@ -4,7 +4,7 @@ import { Connection } from "./connection.js";
 import { credentials } from "./credentials.js";
 import { isolated, report } from "./report.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
-import { Feed } from "./subscription.js";
+import { checkHandlers, Feed, leave } from "./subscription.js";
 
 /** @typedef {import("./subscription.js").Handlers} Handlers */
 /** @typedef {import("./stanzas.js").Item} Item */
@@ -36,6 +36,8 @@ export class PubSubClient extends EventTarget {
   #attention;
   /** @type {Map<string, Feed>} */
   #feeds = new Map();
+  /** @type {Set<string>} */
+  #declined = new Set();
   #watching = new AbortController();
 
   /** @param {Options} [options]  nick; username and password; or jid, sid and rid */
@@ -93,14 +95,12 @@ export class PubSubClient extends EventTarget {
    * Listens to a node, on every connection to come.
    * @param {string} node
    * @param {Handlers} [handlers]  without them the items go to event_cb
+   * @throws {TypeError} for a node or handlers that are none
    */
   subscribe(node, handlers = BARE) {
     checkNode(node);
-    let feed = this.#feeds.get(node);
-    if (!feed) {
-      feed = new Feed(node, this.#service, this.#connection);
-      this.#feeds.set(node, feed);
-    }
+    checkHandlers(handlers);
+    const feed = this.#feeds.get(node) ?? this.#open(node);
     return feed.add(handlers);
   }
 
@@ -128,6 +128,26 @@ export class PubSubClient extends EventTarget {
 
   // Private
 
+  /** @param {string} node */
+  #open(node) {
+    const feed = new Feed(node, this.#service, this.#connection, () => this.#feeds.delete(node));
+    this.#feeds.set(node, feed);
+    return feed;
+  }
+
+  /**
+   * The server still sends what nobody here listens to any more: the last listener went while
+   * there was no connection to say so.
+   * @param {string} node
+   */
+  async #decline(node) {
+    if (this.#connection.ownsSubscriptions && !this.#declined.has(node)) {
+      this.#declined.add(node);
+      await leave(this.#connection, this.#service, node);
+      this.#declined.delete(node);
+    }
+  }
+
   #watch() {
     const { signal } = this.#watching;
     const wake = () => this.#connection.wake();
@@ -149,10 +169,9 @@ export class PubSubClient extends EventTarget {
     }
     for (const notification of parseEvent(message, report)) {
       const feed = this.#feeds.get(notification.node);
-      if (!feed?.wanted) {
-        continue;
-      }
-      if (notification.kind === "item") {
+      if (!feed) {
+        this.#decline(notification.node);
+      } else if (notification.kind === "item") {
         this.#attention.item(() => {
           this.#remember(feed, notification.item);
           feed.notify(notification);

@@ -51,6 +51,7 @@ export class Subscription {
 export class Feed {
   #connection;
   #service;
+  #onEnd;
   /** @type {Set<Subscription>} */
   #listeners = new Set();
   #subscribed = "";
@@ -64,16 +65,13 @@ export class Feed {
    * @param {string} node
    * @param {string} service
    * @param {import("./connection.js").Connection} connection
+   * @param {() => void} [onEnd]  called when the last listener goes; the feed is not used again
    */
-  constructor(node, service, connection) {
+  constructor(node, service, connection, onEnd = () => {}) {
     this.node = node;
     this.#service = service;
     this.#connection = connection;
-  }
-
-  /** Whether anybody listens. */
-  get wanted() {
-    return this.#listeners.size > 0;
+    this.#onEnd = onEnd;
   }
 
   /**
@@ -96,7 +94,8 @@ export class Feed {
 
   /** @param {Subscription} subscription */
   async remove(subscription) {
-    if (this.#listeners.delete(subscription) && !this.wanted) {
+    if (this.#listeners.delete(subscription) && !this.#wanted) {
+      this.#onEnd();
       await this.#leave();
     }
   }
@@ -126,11 +125,16 @@ export class Feed {
 
   // Private
 
+  /** Whether anybody listens. */
+  get #wanted() {
+    return this.#listeners.size > 0;
+  }
+
   async #subscribe() {
     clearTimeout(this.#retry);
     const round = ++this.#round;
     const jid = this.#connection.subscriber;
-    if (!this.wanted || this.#connection.state !== "online") {
+    if (!this.#wanted || this.#connection.state !== "online") {
       return;
     }
     try {
@@ -153,7 +157,7 @@ export class Feed {
     // An account's subscription serves the tabs and devices of the user, not this page alone.
     const ours = jid && jid === this.#connection.subscriber && this.#connection.ownsSubscriptions;
     if (ours) {
-      await this.#connection.request(this.#service, unsubscribe(this.node, jid)).catch(ifStillThere);
+      await leave(this.#connection, this.#service, this.node);
     }
   }
 
@@ -195,6 +199,33 @@ export class Feed {
   #each(call) {
     for (const { handlers } of [...this.#listeners]) {
       call(handlers);
+    }
+  }
+}
+
+/**
+ * Ends our subscription on the server, if there is one.
+ * @param {import("./connection.js").Connection} connection
+ * @param {string} service
+ * @param {string} node
+ */
+export async function leave(connection, service, node) {
+  const request = unsubscribe(node, connection.subscriber);
+  await connection.request(service, request).catch(ifStillThere);
+}
+
+/**
+ * Refuses what would only fail, or never be called, when the first event comes.
+ * @param {unknown} handlers
+ */
+export function checkHandlers(handlers) {
+  if (typeof handlers !== "object" || handlers === null) {
+    throw new TypeError(`Handlers are an object such as {onItem(item) {}}, not ${String(handlers)}`);
+  }
+  for (const name of ["onItem", "onRetract", "onSync", "onError"]) {
+    const handler = /** @type {Record<string, unknown>} */ (handlers)[name];
+    if (handler !== undefined && typeof handler !== "function") {
+      throw new TypeError(`${name} must be a function, not ${String(handler)}`);
     }
   }
 }

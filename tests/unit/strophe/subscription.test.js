@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
 import { PubSubError } from "../../../media/strophe/src/errors.js";
-import { Feed } from "../../../media/strophe/src/subscription.js";
+import { checkHandlers, Feed } from "../../../media/strophe/src/subscription.js";
 
 /** A connection that remembers what is asked of it and answers what the test says. */
 class FakeConnection {
@@ -53,6 +53,27 @@ test("several listeners share one subscription on the server", async () => {
   assert.deepEqual(connection.asked, ["subscribe", "unsubscribe"]);
   await two.unsubscribe();
   assert.equal(connection.asked.length, 2);
+});
+
+test("a feed ends with its last listener, and once", async () => {
+  let ends = 0;
+  const node = new Feed("/n", "pubsub.x", new FakeConnection(), () => ends++);
+  const [one, two] = [node.add({}), node.add({})];
+  await one.unsubscribe();
+  assert.equal(ends, 0);
+  await two.unsubscribe();
+  await two.unsubscribe();
+  assert.equal(ends, 1);
+});
+
+test("handlers that would never be called are refused, by name", () => {
+  for (const wrong of [null, "text", 7, () => {}]) {
+    assert.throws(() => checkHandlers(wrong), { name: "TypeError", message: /onItem/ });
+  }
+  assert.throws(() => checkHandlers({ onItem: "show" }), /onItem must be a function, not show/);
+  assert.throws(() => checkHandlers({ onRetract: null }), /onRetract must be a function/);
+  checkHandlers({});
+  checkHandlers({ onItem() {}, onError: undefined });
 });
 
 test("an account's subscription stays: the user's other tabs live on it", async () => {
