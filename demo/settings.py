@@ -49,6 +49,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+TIME_ZONE = "UTC"  # the page's script shows the visitor's own
 
 # nginx serves what `collectstatic` puts there, under names that change with the content.
 STATIC_URL = "/static/"

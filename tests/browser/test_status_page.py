@@ -88,19 +88,29 @@ def test_html_in_a_status_is_text(visit, message):
     expect(status(bo, message[:50]).locator(".message")).to_have_text(hostile)
 
 
-def test_addresses_in_a_status_become_links(visit, message):
+def test_addresses_in_a_status_become_links_alike_live_and_after_a_reload(visit, message):
     page = visit()
-    post(page, f"see https://example.org/?a=1&b=2 {message}")
-    link = status(page, message).locator("a")
-    expect(link).to_have_attribute("href", "https://example.org/?a=1&b=2")
+    text = f"see (https://example.org/?a=1&b=2). example.com {message}"
+    post(page, text)
+    for _ in ("live", "reloaded"):
+        expect(status(page, message).locator("a")).to_have_count(1)
+        link = status(page, message).locator("a")
+        expect(link).to_have_attribute("href", "https://example.org/?a=1&b=2")
+        expect(status(page, message).locator(".message")).to_have_text(text)
+        page.reload()
 
 
-def test_what_the_form_does_not_take_is_said_and_kept(visit):
+def test_what_the_form_does_not_take_is_said_by_its_label_and_kept(visit):
     page = visit()
+    page.evaluate(
+        "document.querySelectorAll('input').forEach((i) => i.removeAttribute('required'))"
+    )
     page.evaluate("document.querySelector('[name=message]').removeAttribute('maxlength')")
-    post(page, "x" * 141)
-    expect(page.locator("#errors")).to_contain_text("at most 140 characters")
-    expect(page.locator("[name=message]")).to_have_value("x" * 141)
+    post(page, "x" * 141, nick="")
+    expect(page.locator("#errors")).to_contain_text("Name: This field is required.")
+    expect(page.locator("#errors")).to_contain_text("What's up?: Ensure this value has at most 140")
+    expect(page.get_by_label("What's up?")).to_have_value("x" * 141)
+    expect(page.get_by_label("Name")).to_be_focused()
     page.errors.clear()  # Chromium reports the answer, 400, as one
 
 

@@ -130,7 +130,7 @@ def test_blanks_and_accents_may_be_in_a_folders_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_ejabberd_cannot_use_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match="漢字' cannot be used: .*Latin-1"):
+    with pytest.raises(StackError, match=r"漢字' cannot be used: .*Latin-1"):
         Stack(tmp_path / "漢字").start()
 
 

@@ -34,22 +34,20 @@ window.addEventListener("focus", showUnread);
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  errors.textContent = "";
+  showErrors({});
+  form.querySelector("button").disabled = true;
   try {
     const answer = await fetch(form.action, {
       method: "POST",
       body: new FormData(form),
       headers: {Accept: "application/json"},
     });
-    if (answer.ok) {
-      form.elements.message.value = "";
-    } else {
-      errors.textContent = await explain(answer);
-    }
+    await onAnswer(answer);
   } catch {
     errors.textContent = "The server cannot be reached; your text is still here.";
   }
-  form.elements.message.focus();
+  form.querySelector("button").disabled = false;
+  (form.querySelector("[aria-invalid=true]") ?? form.elements.message).focus();
 });
 
 // The name is remembered by the browser, so that it is typed once.
@@ -59,6 +57,9 @@ form.elements.nick.addEventListener("change", () => {
 });
 
 list.querySelectorAll("time").forEach(showLocally);
+list.querySelectorAll(".message").forEach((message) => {
+  message.replaceChildren(...linkify(message.textContent));
+});
 
 function render({id, fields}) {
   const entry = document.getElementById("status").content.cloneNode(true).firstElementChild;
@@ -97,9 +98,10 @@ function find(id) {
   return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 }
 
-// Addresses in a text become links; everything else stays text, whatever it looks like.
+// Addresses in a text become links, without the stop or bracket that may stand behind them;
+// everything else stays text, whatever it looks like.
 function linkify(text) {
-  return text.split(/(https?:\/\/[^\s<>"]+)/).map((part, index) => {
+  return text.split(/(https?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}])/).map((part, index) => {
     if (index % 2 === 0) {
       return part;
     }
@@ -111,12 +113,23 @@ function linkify(text) {
   });
 }
 
-async function explain(answer) {
-  if (answer.status !== 400) {
-    return `The server answered ${answer.status} ${answer.statusText}.`;
+async function onAnswer(answer) {
+  if (answer.ok) {
+    form.elements.message.value = "";
+  } else if (answer.status === 400) {
+    showErrors((await answer.json()).errors);
+  } else {
+    errors.textContent = `The server answered ${answer.status} ${answer.statusText}.`;
   }
-  const {errors} = await answer.json();
-  return Object.entries(errors)
-    .flatMap(([field, problems]) => problems.map((problem) => `${field}: ${problem.message}`))
-    .join(" ");
+}
+
+// What is wrong with each field, by the field's label.
+function showErrors(problems) {
+  const texts = [];
+  for (const field of form.querySelectorAll("input:not([type=hidden])")) {
+    const found = problems[field.name] ?? [];
+    field.setAttribute("aria-invalid", String(found.length > 0));
+    texts.push(...found.map(({message}) => `${field.labels[0].textContent}: ${message}`));
+  }
+  errors.textContent = texts.join(" ");
 }
