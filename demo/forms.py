@@ -11,6 +11,7 @@ class StatusForm(forms.ModelForm):
     class Meta:
         model = Status
         fields = ["nick", "message"]
+        labels = {"message": "Message"}
         widgets = {
             "nick": forms.TextInput(attrs={"autocomplete": "nickname", "placeholder": "Your name"}),
             "message": forms.TextInput(attrs={"autocomplete": "off", "placeholder": "What's up?"}),
