@@ -2,8 +2,11 @@
 
 import gc
 import json
+import logging
 import os
+import shutil
 import signal
+import threading
 import uuid
 import weakref
 import xml.etree.ElementTree as ET
@@ -245,6 +248,41 @@ def test_a_node_deleted_meanwhile_is_created_again(node):
     nodes.delete(node).result(10)
     publish(node, "Hello").result(10)
     assert nodes.configuration(node).result(10)["send_last_published_item"] == "never"
+
+
+def test_a_server_that_lost_its_nodes_gets_them_again(private_stack, settings, node):
+    stack = private_stack()
+    for name, value in stack.settings.items():
+        setattr(settings, name, value)
+    publish(node, "Hello").result(10)
+    stack.ejabberd.kill()
+    shutil.rmtree(stack.folder / "spool")
+    stack.ejabberd.start()
+    until(lambda: publish(node, "Hello").exception(30) is None, "a stream to the server")
+    assert nodes.configuration(node).result(10)["access_model"] == "open"
+
+
+def test_a_handler_of_our_log_may_publish(node):
+    class Handler(logging.Handler):
+        said = None
+
+        def emit(self, record):
+            if self.said is None:  # not of what goes wrong with its own
+                self.said = record.getMessage()
+                publish(f"{node}/log", self.said, item_id="1")
+
+    handler = Handler()
+    get_backend().close()  # so that the creation of the node fails at once
+    logging.getLogger("pubsub").addHandler(handler)
+    try:
+        item = make_item(node, "Hello", id="1", sequence=1)
+        saving = threading.Thread(target=announce, args=(item, None), daemon=True)
+        saving.start()
+        saving.join(10)
+        assert not saving.is_alive()
+    finally:
+        logging.getLogger("pubsub").removeHandler(handler)
+    assert "Could not create the node" in handler.said
 
 
 def test_a_node_is_configured_when_asked(node):
