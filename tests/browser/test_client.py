@@ -301,6 +301,21 @@ def test_disconnecting_ends_the_session(page, node):
     assert page.evaluate("mine.state") == "offline"
 
 
+def test_over_websocket_the_server_has_the_last_word(visit, node):
+    """Or its answer to our goodbye would come after the end, an error in the console."""
+    page = visit()
+    frames = []
+    with page.expect_websocket() as opened:
+        page.evaluate("(node) => { window.mine = new PubSubClient({node}); }", node)
+    subscribed(node)
+    socket = opened.value
+    socket.on("framereceived", lambda frame: frames.append(frame))
+    page.evaluate("mine.disconnect()")
+    # Asking the page for something lets Playwright hear what has happened meanwhile.
+    until(lambda: page.title() and socket.is_closed(), "the end of the connection")
+    assert frames[-1].startswith("<close ")
+
+
 def test_a_node_that_appears_later_is_subscribed_then(page):
     node = f"/test/{uuid.uuid4().hex}"
     with page.expect_console_message(lambda message: node in message.text):

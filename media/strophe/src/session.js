@@ -25,6 +25,7 @@ import { child, parseXml, xml } from "./xml.js";
 
 const CONNECT_LIMIT = 10_000;
 const ANSWER_LIMIT = 15_000;
+const GOODBYE_LIMIT = 2_000;
 const BOSH_FAILURES = 2;
 const HTTP_ERRORS = [0, 400, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504];
 
@@ -140,22 +141,32 @@ export class Session {
 
   /** Says goodbye. */
   close() {
-    if (this.#end()) {
-      this.#strophe.flush();
-      this.#strophe.disconnect();
-      if (isWebSocket(this.#url)) {
-        this.#stop();
-      }
+    const online = this.#online;
+    if (!this.#end()) {
+      return;
+    }
+    if (isWebSocket(this.#url) && online) {
+      // The server answers and closes (RFC 7395 §3.6).  Closing first, as Strophe would, crosses
+      // its answer, which browsers then show as an error.
+      this.send(xml("close", { xmlns: "urn:ietf:params:xml:ns:xmpp-framing" }));
+      setTimeout(() => this.#stop(), GOODBYE_LIMIT);
+    } else {
+      this.#hangUp();
     }
   }
 
   /** Says goodbye from a page that is being left, where only what is sent at once arrives. */
   leave() {
-    if (!isWebSocket(this.#url) && this.#online && this.#end()) {
+    const online = this.#online;
+    if (!this.#end()) {
+      return;
+    }
+    if (!isWebSocket(this.#url) && online) {
       this.#terminate();
       this.#stop();
+    } else {
+      this.#hangUp();
     }
-    this.close();
   }
 
   // Private
@@ -278,6 +289,15 @@ export class Session {
       entry.settle(new PubSubError("The connection is closed", { condition: "disconnected" }));
     }
     return true;
+  }
+
+  /** Says goodbye in Strophe's way, which waits for no answer over WebSocket. */
+  #hangUp() {
+    this.#strophe.flush();
+    this.#strophe.disconnect();
+    if (isWebSocket(this.#url)) {
+      this.#stop();
+    }
   }
 
   /** Stops Strophe at once: believing that it was never connected, it says nothing more. */
