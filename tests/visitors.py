@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 BIND = (
@@ -49,14 +50,24 @@ class WebSocketStream:
         self._open = (
             f'<open xmlns="urn:ietf:params:xml:ns:xmpp-framing" to="{domain}" version="1.0"/>'
         )
-        self._stack = ExitStack()
+        self.greeting = ""
+        while not self.greeting:
+            self._connect(url, address)
+            # ejabberd 23.01 closes one in some thousands right after the upgrade, or loses its
+            # first frame.  The browser client, too, connects again then.
+            try:
+                self.greeting = self.ask(self._open, answers=2)
+            except (TimeoutError, ConnectionClosed):
+                self.vanish()
+
+    def _connect(self, url: str, address: str | None) -> None:
         there = urlsplit(url)
+        self._stack = ExitStack()
         tcp = socket.create_connection(
             (there.hostname, there.port), timeout=20, source_address=address and (address, 0)
         )
         self._stack.callback(tcp.close)
         self._socket = self._stack.enter_context(connect(url, sock=tcp, subprotocols=["xmpp"]))
-        self.greeting = self.ask(self._open, answers=2)
 
     def log_in(self, name: str, password: str = "any password") -> ET.Element:
         """The answer to the request for a resource, once the password has been accepted."""

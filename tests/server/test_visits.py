@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 BOSH_INACTIVITY = 45
 
 
+@pytest.mark.timeout(240)
 def test_a_thousand_visits_leave_no_subscription(stack):
     """Half of the visitors say goodbye; the others' connections break."""
     node = f"/test/{uuid.uuid4().hex}"
