@@ -141,21 +141,32 @@ class Server:
 
     async def _unlisten(self) -> None:
         assert self._listener is not None
+        # asyncio forgets, without closing it, what was accepted and is not set up at this moment.
+        for listening in self._listener.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await self._let_the_loop_turn()
         self._listener.close()
 
     async def _close(self) -> None:
         await self._unlisten()
-        for task in self._tasks:
+        ours = asyncio.current_task()
+        # Not our links only: asyncio has a task for each handshake, which closes what it opened.
+        others = [task for task in asyncio.all_tasks() if task is not ours]
+        for task in others:
             task.cancel()
         for link in self.links:
             link.reset()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
         for writer in filter(
             None, [w for link in self.links for w in (link.writer, link.upstream)]
         ):
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), 5)
-        await asyncio.sleep(0)  # what was being opened closes in the loop's next turn
+        await self._let_the_loop_turn()  # what is being closed is closed
+
+    async def _let_the_loop_turn(self) -> None:
+        for _ in range(10):  # a connection takes four turns from accept() to its link
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
