@@ -1,11 +1,10 @@
-"""A model instance on its way out: the values that its row holds, its id and its XML."""
+"""A model instance on its way out: its values as they were saved, its id and its XML."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from django.core.exceptions import ValidationError
 from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db.models import Field, Model
 
@@ -15,15 +14,15 @@ M = TypeVar("M", bound=Model)
 
 
 def as_saved(instance: M, fields: Iterable[Field[Any, Any]] | None = None) -> M:
-    """The instance with the values of its row.
+    """The instance with its values as they were saved.
 
     A caller may have left a text where the column holds a date, which Django converts while it
-    saves, or an expression such as ``F("n") + 1``, whose value only the database knows: that costs
-    one query.  What the caller holds is never changed.
+    saves.  What only the database knows costs one query: an expression such as ``F("n") + 1``, and
+    a generated column.  What the caller holds is never changed.
 
     :param fields: the columns that matter; None means all.
     :returns: the instance itself where nothing differs, else a copy.
-    :raises InvalidItem: for an expression, when there is no row.
+    :raises InvalidItem: when the row must tell, and there is none.
     """
     changed: dict[str, Any] = {}
     unknown = []
@@ -31,7 +30,7 @@ def as_saved(instance: M, fields: Iterable[Field[Any, Any]] | None = None) -> M:
         if field.attname not in instance.__dict__:
             continue  # deferred: read from the row by whoever asks
         value = instance.__dict__[field.attname]
-        if hasattr(value, "resolve_expression"):
+        if hasattr(value, "resolve_expression") or getattr(field, "generated", False):
             unknown.append(field.attname)
         elif (converted := _converted(field, value)) is not value:
             changed[field.attname] = converted
@@ -76,8 +75,8 @@ def _from_row(instance: Model, names: list[str]) -> dict[str, Any]:
     row = rows.values(*names).first()
     if row is None:
         raise InvalidItem(
-            f"{', '.join(names)} of {instance!r} is an expression, and no row tells its value: "
-            "save it first"
+            f"the value of {', '.join(names)} of {instance!r} is known to the database only, and "
+            "there is no row: save it first"
         )
     return row
 
@@ -85,5 +84,5 @@ def _from_row(instance: Model, names: list[str]) -> dict[str, Any]:
 def _converted(field: Field[Any, Any], value: object) -> object:
     try:
         return field.to_python(value)
-    except ValidationError:
-        return value  # a column that takes more than its field does
+    except Exception:  # noqa: BLE001 (the field of somebody else; what it has saved is fine)
+        return value

@@ -196,9 +196,8 @@ def _element(element: ET.Element) -> str:
     it would otherwise end the stream.
     """
     try:
-        ET.tostring(
-            element
-        )  # what is nested too deeply ends here, and not in C, where it is copied
+        # Whatever is nested too deeply ends here; copied, it would end the process.
+        ET.tostring(element)
         if not all(isinstance(child.tag, str) for child in element.iter()):
             raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
         root, namespace = _with_default_namespace(element)

@@ -75,7 +75,7 @@ class PubSub:
 
         A receiver for all models would make Django read all rows that it deletes, of any model.
         """
-        senders = {sender for model in self._publications for sender in _stand_ins(model)}
+        senders = {sender for model in self._publications for sender in _senders(model)}
         for sender in senders - self._heard:
             post_save.connect(self._saved, sender=sender)
             post_delete.connect(self._deleted, sender=sender)
@@ -117,12 +117,18 @@ class PubSub:
             publish_failed.send_robust(Item, item=None, error=error, about=about)
 
 
-def _stand_ins(model: type[Model]) -> Iterator[type[Model]]:
-    """The model and its proxies: a save through one of them is a save of the model."""
+def _senders(model: type[Model]) -> Iterator[type[Model]]:
+    """Who is saved when the model is: itself, and its proxies if it is none."""
     yield model
+    if not model._meta.proxy:
+        yield from _proxies(model)
+
+
+def _proxies(model: type[Model]) -> Iterator[type[Model]]:
     for subclass in model.__subclasses__():
         if subclass._meta.proxy:
-            yield from _stand_ins(subclass)
+            yield subclass
+            yield from _proxies(subclass)
 
 
 def _models(model_or_iterable: Any) -> list[type[Model]]:

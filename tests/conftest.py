@@ -16,9 +16,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from pubsub.devstack import Stack
+
+# No time is a fact about an example: the machine may be busy.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 ACCOUNTS = {"alice@users.localhost": "alice's password", "bob@users.localhost": "bob's password"}
 

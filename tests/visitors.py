@@ -50,15 +50,15 @@ class WebSocketStream:
         self._open = (
             f'<open xmlns="urn:ietf:params:xml:ns:xmpp-framing" to="{domain}" version="1.0"/>'
         )
-        self.greeting = ""
-        while not self.greeting:
+        # ejabberd 23.01 closes one in some thousands right after the upgrade, or loses its first
+        # frame.  The browser client, too, connects again then.
+        self._connect(url, address)
+        try:
+            self.greeting = self.ask(self._open, answers=2)
+        except (TimeoutError, ConnectionClosed):
+            self.vanish()
             self._connect(url, address)
-            # ejabberd 23.01 closes one in some thousands right after the upgrade, or loses its
-            # first frame.  The browser client, too, connects again then.
-            try:
-                self.greeting = self.ask(self._open, answers=2)
-            except (TimeoutError, ConnectionClosed):
-                self.vanish()
+            self.greeting = self.ask(self._open, answers=2)
 
     def _connect(self, url: str, address: str | None) -> None:
         there = urlsplit(url)

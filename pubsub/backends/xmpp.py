@@ -72,10 +72,10 @@ class XMPPBackend(BaseBackend):
                 latest = _State(item.sequence, self._request(item))
             self._latest[key] = latest
             _forget_oldest(self._latest)
-            future = latest.future
+            future = latest.outcome
         if overtaken:
             return _outcome_of(future, item.id)
-        assert future is not None
+        assert isinstance(future, Future)
         future.add_done_callback(partial(self._answered, key, latest))
         return future
 
@@ -130,11 +130,11 @@ class XMPPBackend(BaseBackend):
         return self._connection.request(request)
 
     def _answered(self, key: tuple[str, str], state: _State, future: Future[str]) -> None:
-        """Keep of a state that has been answered its number only, and nothing if it failed."""
+        """Let go of the Future, which holds the item with its payload; forget what was not sent."""
         with self._latest_lock:
-            state.future = None  # it holds the item with its payload
-            failed = future.cancelled() or future.exception() is not None
-            if failed and self._latest.get(key) is state:
+            if not future.cancelled():
+                state.outcome = future.exception()
+            elif self._latest.get(key) is state:
                 del self._latest[key]
 
     def _created(self, node: str, created: Future[None]) -> None:
@@ -150,22 +150,25 @@ class XMPPBackend(BaseBackend):
 
 @dataclass(eq=False)
 class _State:
-    """The last state of an item that was sent; its Future while it has not been answered."""
+    """The last state of an item that was sent, and what became of it.
+
+    :param outcome: the Future that will know; then its error, or None.
+    """
 
     sequence: int
-    future: Future[str] | None
+    outcome: Future[str] | BaseException | None
 
 
-def _outcome_of(later: Future[str] | None, item_id: str) -> Future[str]:
-    """The Future of a state that need not be sent: it is done when the later one is.
-
-    :param later: None when that has been acknowledged.
-    """
+def _outcome_of(later: Future[str] | BaseException | None, item_id: str) -> Future[str]:
+    """The Future of a state that need not be sent: it fares as the later one does."""
     if later is None:
         return resolved(item_id)
     future: Future[str] = Future()
-    future.set_running_or_notify_cancel()
-    follow(future, later)
+    if isinstance(later, BaseException):
+        future.set_exception(later)
+    else:
+        future.set_running_or_notify_cancel()
+        follow(future, later)
     return future
 
 

@@ -138,6 +138,8 @@ class Connection:
         self._flush_until = 0.0
         self._thread: threading.Thread | None = None
         self._asleep = False
+        #: How many streams have been lost so far; counted by the owner thread.
+        self.losses = 0
         # Below: the owner thread's alone.
         self._ledger = Ledger(self._answer_within)
         self._session: Session | None = None
@@ -146,8 +148,6 @@ class Connection:
         self._last_heard = 0.0
         self._id_prefix = ""
         self._sent = 0
-        #: How many streams have been lost so far.
-        self.losses = 0
 
     def _after_fork(self) -> None:
         """In the child: the stream and the thread are the parent's; begin anew."""

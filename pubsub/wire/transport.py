@@ -7,6 +7,7 @@ plug-ins, which switch certificate checks off, swallow every error of ``send`` a
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import select
@@ -17,6 +18,7 @@ import time
 import weakref
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import xmpp
@@ -81,8 +83,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         self._deadline = deadline
         try:
             connected = self._connect(deadline)
-        except (OSError, ValueError, OverflowError, RuntimeError) as error:
-            # No host, no name, no port; no thread to look for them.
+        except (OSError, ValueError, OverflowError) as error:  # no host, no name, no port
             reason = "timed out" if isinstance(error, TimeoutError) else str(error)
             raise ConnectError(self.server, f"cannot connect: {reason}") from error
         # Small stanzas must not wait for the acknowledgement of earlier ones.
@@ -242,15 +243,22 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
 
     :raises OSError: when it has said nothing in time, too.
     """
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    with contextlib.suppress(socket.gaierror):
+        return ask(flags=socket.AI_NUMERICHOST)  # an address: there is nothing to look up
     answer: Future[list[Any]] = Future()
 
     def look_up() -> None:
         try:
-            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            answer.set_result(ask())
         except (OSError, ValueError, OverflowError) as error:
             answer.set_exception(error)
 
-    threading.Thread(target=look_up, name=f"pubsub looks up {host}", daemon=True).start()
+    thread = threading.Thread(target=look_up, name=f"pubsub looks up {host}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # since Python 3.12 there are no new threads at the exit
+        return ask()
     try:
         return answer.result(seconds)
     except futures.TimeoutError as error:  # Python 3.10 has one of its own

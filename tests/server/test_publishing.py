@@ -165,6 +165,14 @@ def test_a_state_that_was_overtaken_on_its_way_does_not_replace_the_later_one(no
     assert item.payload.getCDATA() == "second"
 
 
+def test_a_state_that_was_overtaken_fares_as_the_later_one(settings, node):
+    settings.XMPP_PASSWORD = "wrong"
+    first, second = (make_item(node, str(n), id="7", sequence=n) for n in (1, 2))
+    later = get_backend().send(second)
+    assert isinstance(later.exception(15), AuthenticationError)
+    assert isinstance(get_backend().send(first).exception(15), AuthenticationError)
+
+
 def test_what_is_published_by_hand_is_never_taken_for_overtaken(node):
     """Made first and committed last, it is the last state."""
     with transaction.atomic():

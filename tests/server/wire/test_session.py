@@ -477,9 +477,25 @@ def test_all_addresses_of_a_host_share_the_time_limit(account, monkeypatch):
         assert 0.3 < time.monotonic() - begin < SECONDS  # one after the other: 40
 
 
+def test_a_name_is_looked_up_at_the_exit_where_no_thread_can_be_started(
+    account, login, monkeypatch
+):
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert login(account, host="localhost").jid.startswith(account.jid)
+
+
 def test_a_resolver_that_hangs_does_not_hold_us(account, monkeypatch):
     answers = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: answers.wait(60))
+
+    def look_up(*args, flags=0, **options):
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror
+        answers.wait(60)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     try:
         with pytest.raises(ConnectError, match=r"in time which address 'example\.org' has"):
             open_session(dataclasses.replace(account, host="example.org", timeout=0.2))
