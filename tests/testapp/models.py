@@ -17,6 +17,11 @@ class Penname(Author):
         proxy = True
 
 
+class Initials(Penname):
+    class Meta:
+        proxy = True
+
+
 class Post(models.Model):
     title = models.CharField(max_length=200)
     body = models.TextField(blank=True)

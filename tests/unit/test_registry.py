@@ -7,12 +7,13 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import Model
+from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
 
 from pubsub import publish, pubsub
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.signals import publish_failed
-from tests.testapp.models import Author, Penname, Post, Ticket, Timed
+from tests.testapp.models import Author, Initials, Penname, Post, Ticket, Timed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,6 +83,18 @@ def test_a_proxy_defined_after_the_registration_is_heard_too(sent, register):
     finally:
         del apps.all_models["testapp"]["latename"]
         apps.clear_cache()
+
+
+def test_a_proxy_is_heard_with_its_model_and_otherwise_stands_for_itself(register):
+    heard = [model for model in (Author, Penname, Initials) if post_delete.has_listeners(model)]
+    assert heard == []
+    register(Penname)
+    heard = [model for model in (Author, Penname, Initials) if post_delete.has_listeners(model)]
+    assert heard == [Penname]
+    register(Author)
+    assert all(post_delete.has_listeners(model) for model in (Author, Penname, Initials))
+    pubsub.unregister([Author, Penname])
+    assert not any(post_delete.has_listeners(model) for model in (Author, Penname, Initials))
 
 
 def test_what_is_not_registered_is_deleted_without_being_read(sent, register):
