@@ -8,6 +8,7 @@ PubSubError
 │   └── StreamLost          an open stream ended before the answer came
 ├── RequestTimeout          the server did not answer in time
 ├── RequestRefused          the server answered with an error (``condition`` tells which)
+├── ServerLost              many rows: the rest is not even tried, nobody answers
 ├── QueueFull               more was published than fits the bounded queue
 ├── BackendError            the configured backend cannot do what was asked
 ├── InvalidItem             cannot be put on the wire; also a ValueError
@@ -83,6 +84,10 @@ class RequestRefused(PubSubError):
         detail = f" ({self.pubsub_condition})" if self.pubsub_condition else ""
         words = f": {self.text}" if self.text else ""
         return f"the server refused with {self.condition}{detail}{words}"
+
+
+class ServerLost(PubSubError):
+    """Of many rows so many were lost in a row that the others are not tried."""
 
 
 class QueueFull(PubSubError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
@@ -21,6 +23,31 @@ def resolved(value: T) -> Future[T]:
 def follow(future: Future[T], other: Future[T]) -> None:
     """Give a running Future the outcome of another one, when that has one."""
     other.add_done_callback(partial(_settle, future))
+
+
+def total(futures: Sequence[Future[int]]) -> Future[int]:
+    """A Future of the sum of others, none of which is ever cancelled."""
+    future: Future[int] = Future()
+    future.set_running_or_notify_cancel()
+    left = [len(futures)]
+    left_lock = threading.Lock()
+
+    def count(_: Future[int] | None = None) -> None:
+        with left_lock:
+            left[0] -= 1
+            is_last = left[0] < 0
+        if not is_last:
+            return
+        errors = [error for other in futures if (error := other.exception()) is not None]
+        if errors:
+            future.set_exception(errors[0])
+        else:
+            future.set_result(sum(other.result() for other in futures))
+
+    for other in futures:
+        other.add_done_callback(count)
+    count()  # for ourselves: there may be none
+    return future
 
 
 def _settle(future: Future[T], other: Future[T]) -> None:

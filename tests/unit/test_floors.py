@@ -11,19 +11,28 @@ PACKAGE = Path(pubsub.__file__).parent
 
 #: From the cellar up.  A module imports from its own floor or from below.
 FLOORS = [
-    {"exceptions", "futures"},
+    {"exceptions", "futures", "spool"},
     {"wire"},
-    {"conf", "instances", "items", "signals", "models"},
+    {"conf", "context", "instances", "payloads", "formats", "items", "signals", "models"},
     {"backends"},
-    {"publishing", "nodes", "credentials", "publications", "registry"},
-    {"devstack", "apps", "checks", "admin", "views", "urls", "management", "templatetags", "test"},
+    {
+        *{"querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"},
+        *{"publications", "publishing", "throttling", "commits", "nodes", "credentials"},
+    },
+    {
+        *{"devstack", "apps", "checks", "admin", "views", "urls", "middleware"},
+        *{"management", "templatetags", "test"},
+    },
 ]
 FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 #: Within a floor data flows one way, too: a room may import those that stand after it.
 WAYS = {
-    "flows": ["registry", "publications", "publishing", "nodes", "credentials"],
-    "matter": ["models", "signals", "items", "instances", "conf"],
+    "flows": [
+        *["querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"],
+        *["publications", "publishing", "throttling", "commits", "nodes", "credentials"],
+    ],
+    "matter": ["models", "signals", "items", "formats", "payloads", "instances", "context", "conf"],
     "wire": [
         *["connection", "ledger", "session", "stream", "stanzas", "answers", "sasl"],
         *["transport", "wakeup", "backoff", "account"],

@@ -1,0 +1,169 @@
+"""Payloads: how a value becomes the ``<entry>`` of an item.
+
+What lives here is pure: values in, XML text out.  Whatever could break a stream is refused here,
+before anything is sent.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import xml.etree.ElementTree as ET
+from datetime import datetime
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Model
+from django.utils.functional import Promise
+
+from pubsub.exceptions import InvalidItem, PayloadTooBig
+from pubsub.instances import to_xml
+
+NS_ATOM = "http://www.w3.org/2005/Atom"
+NS_META = "urn:django-pubsub:1"
+NS_JSON = "urn:xmpp:json:0"
+
+#: ejabberd's limit, which cannot be raised, in bytes.
+MAX_PAYLOAD = 250_000
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class XML(str):
+    """Well-formed XML text of our own making, which is put into the ``<entry>`` as it is."""
+
+    __slots__ = ()
+
+
+def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: str) -> str:
+    """The ``<entry>`` that carries a value, as XML text.
+
+    :param value: text, a dict or list (JSON, XEP-0335), an xml.etree Element, or a model instance.
+    :param event, at, origin: facts about it, which become attributes of its ``<meta>``, so that
+        the text of the entry is the text that was published.
+    :param about: what it is for, for error messages.
+    :raises InvalidItem: for characters that XML 1.0 cannot carry, and values that JSON cannot.
+    :raises PayloadTooBig: above 250,000 bytes.
+    :raises TypeError: for a value of another type.
+    """
+    source = f' origin="{origin}"' if origin else ""
+    meta = f'<meta xmlns="{NS_META}" event="{event}" at="{timestamp(at)}"{source}/>'
+    entry = _entry(value, meta)
+    size = len(entry.encode("utf-8", "surrogatepass"))
+    if size > MAX_PAYLOAD:
+        raise PayloadTooBig(
+            f"{about} has {size:,} bytes as XML, and the server takes {MAX_PAYLOAD:,}; publish a "
+            "reference to it instead"
+        )
+    check_xml(entry, about)
+    return entry
+
+
+def is_payload(value: Any) -> bool:
+    """Whether a value is of a type that an ``<entry>`` can carry."""
+    return isinstance(value, (str, Promise, dict, list, ET.Element, Model))
+
+
+def timestamp(at: datetime) -> str:
+    """XEP-0082 date and time, in UTC."""
+    # Quicker than strftime(), and the same.
+    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> None:
+    """Refuse text that would end the stream.
+
+    :raises InvalidItem: or the given subclass, naming the character.
+    """
+    found = _NOT_XML.search(text)
+    if found:
+        raise error(
+            f"{what} holds {found[0]!r} at position {found.start()}, which XML 1.0 cannot carry"
+        )
+
+
+def shortened(value: Any) -> str:
+    """A value as error messages quote it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+# Private
+
+
+def _entry(value: Any, meta: str) -> str:
+    if isinstance(value, ET.Element) and value.tag == f"{{{NS_ATOM}}}entry":
+        return _with_first_child(value, meta)
+    return f'<entry xmlns="{NS_ATOM}">{meta}{_content(value)}</entry>'
+
+
+def _content(value: Any) -> str:
+    if isinstance(value, XML):
+        return value
+    if isinstance(value, (str, Promise)):
+        return escape(str(value))
+    if isinstance(value, (dict, list)):
+        return f'<json xmlns="{NS_JSON}">{escape(_json(value))}</json>'
+    if isinstance(value, ET.Element):
+        return _element(value)
+    if isinstance(value, Model):
+        return to_xml(value)
+    raise TypeError(
+        "publish() takes text, a dict, a list, an xml.etree Element or a model instance, "
+        f"not {shortened(value)} of type {type(value).__name__}"
+    )
+
+
+def _json(value: Any) -> str:
+    try:
+        # NaN is no JSON, and JSON.parse() in the browser would stumble over it.
+        return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidItem(f"{shortened(value)} is no JSON: {error}") from error
+
+
+def _element(element: ET.Element) -> str:
+    """An element as text that stays what it is inside an ``<entry>``.
+
+    ElementTree writes whatever it is given, so the result is read back: a name with a blank in
+    it would otherwise end the stream.
+    """
+    try:
+        # Whatever is nested too deeply ends here; copied, it would end the process.
+        ET.tostring(element)
+        if not all(isinstance(child.tag, str) for child in element.iter()):
+            raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
+        root, namespace = _with_default_namespace(element)
+        text = ET.tostring(root, encoding="unicode")
+        name = text[: re.search(r"[\s/>]", text).start()]  # type: ignore[union-attr]
+        text = f"{name} xmlns={quoteattr(namespace)}{text[len(name) :]}"
+        ET.fromstring(text)  # noqa: S314 (our own text)
+    except (TypeError, ValueError, AttributeError, RecursionError, ET.ParseError) as error:
+        raise InvalidItem(f"the element {element.tag!r} cannot be written: {error}") from error
+    return text
+
+
+def _with_default_namespace(element: ET.Element) -> tuple[ET.Element, str]:
+    """A copy that has the root's namespace as its default, so that names need no prefix.
+
+    Where elements without a namespace are among them, these need the default for themselves.
+    """
+    root = copy.deepcopy(element)
+    root.tail = None  # belongs to whatever stood behind it
+    namespace = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
+    if not namespace or not all(child.tag.startswith("{") for child in root.iter()):
+        return root, ""
+    for child in root.iter():
+        child.tag = child.tag.removeprefix(f"{{{namespace}}}")
+    return root, namespace
+
+
+def _with_first_child(entry: ET.Element, meta: str) -> str:
+    text = _element(entry)
+    start = re.match(r"<(?:[^\"'>]|\"[^\"]*\")*>", text)
+    assert start is not None  # ElementTree puts attributes between double quotes
+    if start[0].endswith("/>"):
+        return f"{start[0][:-2]}>{meta}</{start[0][1:].split()[0]}>"
+    return f"{start[0]}{meta}{text[start.end() :]}"
