@@ -10,13 +10,33 @@ This is the front door: names only.  ``pubsub`` is the registry, and its methods
 The package is no XMPP library; what it knows of XMPP is in ``pubsub.wire``.
 """
 
-from pubsub.publishing import publish, retract
+from pubsub.publications import Publication
+from pubsub.publishing import apublish, aretract, publish, retract
+from pubsub.querysets import PublishedManager, PublishedQuerySet
 from pubsub.registry import pubsub
 
 register = pubsub.register
 unregister = pubsub.unregister
 is_registered = pubsub.is_registered
+publication_for = pubsub.publication_for
+publish_rows = pubsub.publish_rows
+muted = pubsub.muted
 
 __version__ = "1.0.dev0"
 
-__all__ = ["is_registered", "publish", "pubsub", "register", "retract", "unregister"]
+__all__ = [
+    "Publication",
+    "PublishedManager",
+    "PublishedQuerySet",
+    "apublish",
+    "aretract",
+    "is_registered",
+    "muted",
+    "publication_for",
+    "publish",
+    "publish_rows",
+    "pubsub",
+    "register",
+    "retract",
+    "unregister",
+]

@@ -6,6 +6,7 @@ BackendError at once when the configured backend has no server to ask.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -30,7 +31,30 @@ def ensure(node: str) -> None:
 
     :raises ImproperlyConfigured: when PUBSUB_BACKEND names no backend.
     """
-    get_backend().ensure_node(node)
+    get_backend().ensure_node(node, declared(node))
+
+
+def declare(node: str, configuration: Callable[[str], Mapping[str, Any]]) -> None:
+    """Say what a node is to be like when it is created, whoever is the first to publish on it.
+
+    :param configuration: called with the node; returns fields as :func:`create` takes them.
+    """
+    _declared.setdefault(node, []).append(configuration)
+
+
+def withdraw(node: str, configuration: Callable[[str], Mapping[str, Any]]) -> None:
+    """Take back what was declared."""
+    _declared[node].remove(configuration)
+    if not _declared[node]:
+        del _declared[node]
+
+
+def declared(node: str) -> Mapping[str, Any]:
+    """What was declared about a node; empty where nothing was."""
+    fields: dict[str, Any] = {}
+    for configuration in _declared.get(node, ()):
+        fields |= configuration(node)
+    return fields
 
 
 def configure(node: str, **configuration: Any) -> Future[None]:
@@ -64,3 +88,6 @@ def subscriptions(node: str) -> Future[list[Subscription]]:
 def affiliations(node: str) -> Future[dict[str, str]]:
     """JID → affiliation (XEP-0060 §8.9): owner, publisher, member, outcast …"""
     return get_backend().get_affiliations(node)
+
+
+_declared: dict[str, list[Callable[[str], Mapping[str, Any]]]] = {}

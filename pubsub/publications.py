@@ -1,39 +1,279 @@
-"""Publication: what a registered model publishes, and where."""
+"""Publication: what a registered model publishes: where, when, and how."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import count
+from typing import Any, Literal
 
-from django.db.models import Model
+from django.db.models import Field, Model
 
-from pubsub.instances import primary_key
-from pubsub.items import DELETED, Item, make_item, make_retraction
+from pubsub import formats
+from pubsub.conf import conf
+from pubsub.context import current_origin
+from pubsub.exceptions import InvalidItem
+from pubsub.instances import as_parent, as_saved, primary_key, to_xml
+from pubsub.items import (
+    CREATED,
+    DELETED,
+    UPDATED,
+    Item,
+    ItemId,
+    now,
+    valid_id,
+    valid_node,
+)
+from pubsub.payloads import XML, is_payload, make_payload, shortened
+
+#: Where a row's item is: the node, and its id there (None: a log, where nothing is overwritten).
+Place = tuple[str, str | None]
+
+#: What ``access`` may be, and the access model on the server (XEP-0060 §4.5).
+ACCESS_MODELS = {"open": "open", "private": "whitelist"}
 
 
 class Publication:
     """The publishing side of one model, as ModelAdmin is its editing side.
 
+    Options are class attributes, and each has a method that decides for a single row.
+
     :param model: the registered model.
     """
+
+    #: The node, or several; None means ``/app_label/ModelName``.  See :meth:`get_nodes`.
+    node: str | Collection[str] | None = None
+
+    #: Which events are published: any of ``created``, ``updated``, ``deleted``.
+    events: Collection[str] = (CREATED, UPDATED, DELETED)
+
+    #: Names of the fields that are published, as for a ModelForm; None means all columns and the
+    #: relations of :attr:`m2m`.  See :meth:`get_fields`.
+    fields: Collection[str] | Literal["__all__"] | None = None
+
+    #: Names of fields that are not published.
+    exclude: Collection[str] = ()
+
+    #: ``xml``, ``json``, ``atom``, or the dotted path of a serializer.  See :meth:`get_payload`.
+    format: str = formats.XML_FORMAT
+
+    #: Whether relations are written by the natural keys of what they lead to.
+    natural_keys: bool = False
+
+    #: What an item is known by: ``"pk"``, the name of another unique field, or None for a log, in
+    #: which each save is an item of its own.  See :meth:`get_item_id`.
+    item_id: str | None = "pk"
+
+    #: Names of many-to-many fields whose changes are updates of the row.
+    m2m: Collection[str] = ()
+
+    #: Whether the row is read before each save, which costs a query, to retract it from the nodes
+    #: and ids that it leaves.
+    track: bool = False
+
+    #: How many items a node keeps (``pubsub#max_items``).  See :meth:`get_configuration`.
+    max_items: int | None = None
+
+    #: After how many seconds an item may go (``pubsub#item_expire``).
+    expire: float | timedelta | None = None
+
+    #: Who may read the nodes: ``open``, or ``private``: nobody who was not let in by name.
+    access: str | None = None
+
+    #: Seconds between two updates of one item: the first goes at once, and the last one that came
+    #: meanwhile when they are over.  See :meth:`get_throttle`.
+    throttle: float | timedelta | None = None
 
     def __init__(self, model: type[Model]) -> None:
         self.model = model
 
+    # Hooks
+
+    def get_nodes(self, instance: Any, event: str) -> str | Iterable[str] | None:
+        """The nodes that a row belongs on; none: it is not published.
+
+        :param instance: the row as it was saved.
+        :param event: ``created``, ``updated`` or ``deleted``.
+        """
+        return self.nodes
+
+    def should_publish(self, instance: Any, event: str) -> bool:
+        """Whether a row is published at all; an update that makes this untrue retracts it."""
+        return True
+
+    def get_item_id(self, instance: Any) -> ItemId | None:
+        """The id of a row's item; None lets the server choose, and nothing is overwritten."""
+        if self.item_id == "pk":
+            if instance.pk is None:
+                raise InvalidItem(f"{instance!r} has no primary key: save it first")
+            return primary_key(instance)
+        if self.item_id is None:
+            return None
+        field: Any = self.model._meta.get_field(self.item_id)
+        if getattr(instance, field.attname) is None:
+            raise InvalidItem(
+                f"{instance!r} has no {self.item_id}, which its item would be known by"
+            )
+        return str(field.value_to_string(instance))
+
+    def get_fields(self, instance: Any, event: str) -> Collection[str]:
+        """The names of the fields that are published."""
+        return self.field_names
+
+    def get_payload(self, instance: Any, event: str) -> Any:
+        """What is published: anything that ``publish()`` takes.
+
+        :returns: text for the format ``xml``, a dict for ``json``, an Element for ``atom``.
+        """
+        fields = self.get_fields(instance, event)
+        if self.format == formats.XML_FORMAT:
+            return XML(to_xml(instance, fields, natural_keys=self.natural_keys))
+        if self.format == formats.JSON_FORMAT:
+            return formats.to_data(instance, fields, natural_keys=self.natural_keys)
+        if self.format == formats.ATOM_FORMAT:
+            uri = formats.uri_of(conf.pubsub_host, self.default_node, primary_key(instance))
+            return formats.to_atom(instance, fields, uri=uri, author=conf.domain, at=now())
+        return formats.serializer(self.format)(instance, fields)
+
+    def get_configuration(self, node: str) -> Mapping[str, Any]:
+        """What a node is to be like (XEP-0060 §16.4.4), laid over PUBSUB_NODE_DEFAULTS."""
+        return self.configuration
+
+    def get_throttle(self, instance: Any, event: str) -> float | timedelta | None:
+        """Seconds between two updates of this row."""
+        return self.throttle
+
+    # What the options come to
+
     @property
-    def node(self) -> str:
-        """The node that the model's instances are published on: ``/app_label/ModelName``."""
+    def default_node(self) -> str:
+        """The model's own node, ``/app_label/ModelName``."""
         return f"/{self.model._meta.app_label}/{self.model._meta.object_name}"
 
-    def make_item(self, instance: Model, event: str) -> Item:
-        """Freeze an instance as it is now.
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that :attr:`node` names."""
+        if self.node is None:
+            return (self.default_node,)
+        return (self.node,) if isinstance(self.node, str) else tuple(self.node)
+
+    @cached_property
+    def field_names(self) -> tuple[str, ...]:
+        """The names of the fields that :attr:`fields`, :attr:`exclude` and :attr:`m2m` leave."""
+        if self.fields is None or self.fields == "__all__":
+            chosen = [*(field.name for field in self.model._meta.concrete_fields), *self.m2m]
+        else:
+            chosen = list(self.fields)
+        return tuple(name for name in chosen if name not in self.exclude)
+
+    @cached_property
+    def columns(self) -> frozenset[Field[Any, Any]]:
+        """The columns among the fields that are published, and those that tell the item's id."""
+        names = {*self.field_names, self.item_id}
+        return frozenset(f for f in self.model._meta.concrete_fields if f.name in names)
+
+    @cached_property
+    def configuration(self) -> Mapping[str, Any]:
+        """What the options say about a node."""
+        configuration: dict[str, Any] = {}
+        if self.max_items is not None:
+            configuration["max_items"] = self.max_items
+        if self.expire is not None:
+            configuration["item_expire"] = int(seconds(self.expire))
+        if self.access is not None:
+            configuration["access_model"] = ACCESS_MODELS[self.access]
+        return configuration
+
+    # From a row to items
+
+    def row(self, instance: Model, event: str, written: Collection[str] | None = None) -> Model:
+        """The row as the hooks get it: as it was saved, of this publication's model.
+
+        :param written: the names of what was saved; None means all.
+        """
+        # Of a row that is gone there is nothing to ask.
+        saved = instance if event == DELETED else as_saved(instance, self.columns, written)
+        if self.model._meta.concrete_model is saved._meta.concrete_model:
+            return saved
+        return as_parent(saved, self.model)
+
+    def places(self, row: Model, event: str) -> list[Place]:
+        """Where a row belongs.
+
+        :raises TypeError: when a hook returns what is no node, or no id; it names the hook.
+        """
+        nodes = self.get_nodes(row, event)
+        if not nodes:
+            return []
+        if nodes is not self.nodes:
+            nodes = self._valid_nodes(nodes)
+        item_id = self.get_item_id(row)
+        if item_id is not None:
+            try:
+                item_id = valid_id(item_id)
+            except TypeError as error:
+                expected = "text, a number, a UUID or None"
+                raise self._wrong("get_item_id", item_id, expected) from error
+        return [(valid_node(node), item_id) for node in nodes]
+
+    def make_items(self, row: Model, event: str, places: Iterable[Place]) -> list[Item]:
+        """Freeze a row as it is now, for each of its places.
+
+        Of a log a delete is an item, too; elsewhere it takes the row's item away.
 
         :raises InvalidItem: for what cannot be put on the wire.
+        :raises TypeError: when a hook returns what is no payload; it names the hook.
         """
-        sequence = next(_states)
-        if event == DELETED:
-            return make_retraction(self.node, primary_key(instance), sequence=sequence)
-        return make_item(self.node, instance, event=event, sequence=sequence)
+        at, sequence = now(), self.next_sequence()
+        kept = [place for place in places if event != DELETED or place[1] is None]
+        payload = self._payload(row, event, at) if kept else ""
+        return [
+            Item(
+                node,
+                item_id,
+                event,
+                payload if (node, item_id) in kept else "",
+                at,
+                sequence,
+                self.get_configuration(node),
+            )
+            for node, item_id in places
+        ]
+
+    @staticmethod
+    def next_sequence() -> int:
+        """The number of a row's state; it grows in the order in which this process sees them."""
+        return next(_states)
+
+    # Private
+
+    def _payload(self, row: Model, event: str, at: datetime) -> str:
+        value = self.get_payload(row, event)
+        if not is_payload(value):
+            what = "text, a dict, a list, an xml.etree Element or a model instance"
+            raise self._wrong("get_payload", value, what)
+        origin = current_origin()
+        return make_payload(value, event=event, at=at, origin=origin, about="the payload")
+
+    def _valid_nodes(self, nodes: Any) -> list[str]:
+        found = [nodes] if isinstance(nodes, str) else nodes
+        if isinstance(found, Iterable) and not isinstance(found, (bytes, Mapping)):
+            found = list(dict.fromkeys(found))
+            if all(isinstance(node, str) for node in found):
+                return found
+        raise self._wrong("get_nodes", nodes, "the name of a node, several of them, or None")
+
+    def _wrong(self, hook: str, value: Any, expected: str) -> TypeError:
+        return TypeError(
+            f"{type(self).__qualname__}.{hook}() returned {shortened(value)} of type "
+            f"{type(value).__name__}; it has to return {expected}"
+        )
 
 
-#: Numbers the states of rows in the order in which this process sees them.
+def seconds(interval: float | timedelta) -> float:
+    """An interval in seconds."""
+    return interval.total_seconds() if isinstance(interval, timedelta) else interval
+
+
 _states = count()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from asgiref.sync import sync_to_async
 from django.db.models import Model
+from django.db.transaction import TransactionManagementError
 
+from pubsub import nodes
 from pubsub.backends import get_backend
+from pubsub.commits import Announcement, is_of_test_case, on_commit, waits_for_commit
 from pubsub.futures import follow
 from pubsub.items import Item, ItemId, make_item, make_retraction
 from pubsub.signals import item_published, publish_failed
+from pubsub.throttling import throttle
 
 
 def publish(
@@ -35,9 +40,21 @@ def publish(
     :raises InvalidItem: for a node, an id or a payload that cannot be put on the wire.
     :raises TypeError: for a payload of another type.
     """
-    if using is None and isinstance(item, Model):
-        using = item._state.db
-    return announce(make_item(node, item, id=item_id), using)
+    return announce(*_prepared(node, item, item_id, using))
+
+
+async def apublish(
+    node: str, item: Any, *, item_id: ItemId | None = None, using: str | None = None
+) -> str:
+    """Publish as :func:`publish` does, and await the server's acknowledgement.
+
+    :returns: the item's id.
+    :raises TransactionManagementError: inside a transaction, whose commit could never come while
+        it is awaited; ``publish()`` works there.
+    :raises PubSubError: what the Future of :func:`publish` would fail with.
+    """
+    prepared, alias = await sync_to_async(_prepared)(node, item, item_id, using)
+    return await asyncio.wrap_future(await sync_to_async(_at_once)(prepared, alias, "apublish"))
 
 
 def retract(node: str, item_id: ItemId, *, using: str | None = None) -> Future[str]:
@@ -51,49 +68,104 @@ def retract(node: str, item_id: ItemId, *, using: str | None = None) -> Future[s
     return announce(make_retraction(node, item_id), using)
 
 
+async def aretract(node: str, item_id: ItemId, *, using: str | None = None) -> str:
+    """Retract as :func:`retract` does, and await the server's acknowledgement.
+
+    :returns: the item's id.
+    :raises TransactionManagementError, PubSubError: as :func:`apublish` does.
+    """
+    item = make_retraction(node, item_id)
+    return await asyncio.wrap_future(await sync_to_async(_at_once)(item, using, "aretract"))
+
+
 def announce(item: Item, using: str | None) -> Future[str]:
     """Send an item when the transaction of a database, if there is one, has committed.
 
     :param using: database alias; None means the default one.
     :raises TransactionManagementError: when its autocommit is switched off.
     """
-    connection = transaction.get_connection(using)
-    # Without autocommit Django cannot tell us of the commit, and its on_commit() says so.
-    manual = connection.connection is not None and not connection.autocommit
-    if not (connection.in_atomic_block or manual):
-        return _send(item)
+    if not waits_for_commit(using):
+        return send(item)
     future: Future[str] = Future()
     deferred = _Deferred(item, future)
     # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
     weakref.finalize(deferred, future.cancel).atexit = False
-    transaction.on_commit(deferred, using=using, robust=True)
+    on_commit(deferred, using)
     return future
+
+
+def send(item: Item) -> Future[str]:
+    """Hand an item to the backend, and tell by signals what became of it.
+
+    :returns: a Future of the item's id.
+    :raises ImproperlyConfigured: when PUBSUB_BACKEND names no backend.
+    """
+    future = get_backend().send(item)
+    future.add_done_callback(partial(_report, item))
+    return future
+
+
+def deliver(item: Item, interval: float | None = None) -> None:
+    """Send an item without anybody waiting for the outcome; only signals tell of it.
+
+    :param interval: seconds between two updates of the item; see :mod:`pubsub.throttling`.
+    """
+    if interval is None or item.id is None:
+        _deliver(item)
+    else:
+        throttle.pass_on(item, interval, _deliver)
+
+
+def report_failure(item: Item, error: BaseException) -> None:
+    """Tell by ``publish_failed`` that an item was not published, and why."""
+    about = f"{item.id or 'an item'} on {item.node} ({item.event})"
+    publish_failed.send_robust(Item, item=item, error=error, about=about)
 
 
 # Private
 
 
-class _Deferred:
-    """Sends an item when Django calls it after the commit, and settles the caller's Future."""
+class _Deferred(Announcement):
+    """Sends an item that was published by hand, and settles the caller's Future."""
 
     def __init__(self, item: Item, future: Future[str]) -> None:
         self._item = item
         self._future = future
 
-    def __call__(self) -> None:
+    def send(self) -> None:
         if not self._future.set_running_or_notify_cancel():
             return  # the caller has changed his mind
         try:
-            follow(self._future, _send(self._item))
+            follow(self._future, send(self._item))
         except Exception as error:  # noqa: BLE001 (no backend; nobody is left to raise to)
             self._future.set_exception(error)
             _report(self._item, self._future)
 
 
-def _send(item: Item) -> Future[str]:
-    future = get_backend().send(item)
-    future.add_done_callback(partial(_report, item))
-    return future
+def _prepared(
+    node: str, item: Any, item_id: ItemId | None, using: str | None
+) -> tuple[Item, str | None]:
+    """An item that is published by hand, and the database whose transaction it belongs to."""
+    if using is None and isinstance(item, Model):
+        using = item._state.db
+    configuration = nodes.declared(node)
+    return make_item(node, item, id=item_id, configuration=configuration), using
+
+
+def _at_once(item: Item, using: str | None, caller: str) -> Future[str]:
+    if waits_for_commit(using) and not is_of_test_case(using):
+        raise TransactionManagementError(
+            f"{caller}() waits for the server, and inside a transaction the server would hear of "
+            f"it after the commit only: call {caller[1:]}() here, or {caller}() after the commit"
+        )
+    return send(item)
+
+
+def _deliver(item: Item) -> None:
+    try:
+        send(item)
+    except Exception as error:  # noqa: BLE001 (no backend; nobody is left to raise to)
+        report_failure(item, error)
 
 
 def _report(item: Item, future: Future[str]) -> None:
@@ -103,5 +175,4 @@ def _report(item: Item, future: Future[str]) -> None:
     if error is None:
         item_published.send_robust(Item, item=item, item_id=future.result())
     else:
-        about = f"{item.id or 'an item'} on {item.node} ({item.event})"
-        publish_failed.send_robust(Item, item=item, error=error, about=about)
+        report_failure(item, error)

@@ -1,18 +1,23 @@
-"""The registry: which models are published, and the receivers of Django's signals."""
+"""The registry: which models are published, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
-from django.db.models import Model
-from django.db.models.signals import class_prepared, post_delete, post_save
+from django.db.models import Model, QuerySet
 
+from pubsub import nodes
+from pubsub.context import muted
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
-from pubsub.items import CREATED, DELETED, UPDATED, Item
+from pubsub.items import UPDATED
 from pubsub.publications import Publication
-from pubsub.publishing import announce, publish, retract
-from pubsub.signals import publish_failed
+from pubsub.publishing import apublish, aretract, publish, retract
+from pubsub.receivers import Receivers
+from pubsub.rows import publish_rows
+
+P = TypeVar("P", bound=type[Publication])
 
 
 class PubSub:
@@ -20,31 +25,54 @@ class PubSub:
 
     # Whoever has the registry in his hands needs nothing else to publish by hand.
     publish = staticmethod(publish)
+    apublish = staticmethod(apublish)
     retract = staticmethod(retract)
+    aretract = staticmethod(aretract)
+    muted = staticmethod(muted)
 
     def __init__(self) -> None:
         self._publications: dict[type[Model], Publication] = {}
-        self._heard: set[type[Model]] = set()
-        class_prepared.connect(self._prepared)
+        self._receivers = Receivers(self.publications_of)
 
-    def register(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
-        """Publish every save and delete of a model, from now on, to whoever may read its node.
+    def register(
+        self,
+        model_or_iterable: type[Model] | Iterable[type[Model]],
+        publication_class: type[Publication] | None = None,
+        **options: Any,
+    ) -> Callable[[P], P]:
+        """Publish every save and delete of a model, from now on, to whoever may read its nodes.
 
-        Unless PUBSUB_NODE_DEFAULTS says otherwise that is everybody, and it is all columns: a
-        model with secrets in it must not be registered.
+        Unless the options, or PUBSUB_NODE_DEFAULTS, say otherwise that is everybody, and it is all
+        columns: a model with secrets in it must name its ``fields``.
+
+        It decorates a Publication, too: ``@pubsub.register(Post)``.
 
         :param model_or_iterable: a model class, or several; when one of them cannot be
             registered, none is.
+        :param publication_class: a subclass of :class:`~pubsub.publications.Publication`.
+        :param options: its attributes, such as ``fields=["title"]``, for these models.
         :raises AlreadyRegistered: for a model that has been registered before.
-        :raises RegistrationError: for an abstract model, or what is no model.
+        :raises RegistrationError: for an abstract model, what is no model or no Publication, and
+            an option that does not exist.
         """
         models = [model for model in _models(model_or_iterable) if not model._meta.swapped]
         for model in models:
             if model in self._publications or models.count(model) > 1:
                 raise AlreadyRegistered(f"{model._meta.label} has been registered already")
-        for model in models:
-            self._publications[model] = Publication(model)
-        self._listen()
+        self._add(models, _with_options(publication_class or Publication, options))
+
+        def decorate(decorated: P) -> P:
+            if publication_class is not None:
+                raise RegistrationError(
+                    f"register() was given {publication_class.__name__} and decorates "
+                    f"{decorated!r}: one of the two is enough"
+                )
+            # Until here they have been registered with the options alone.
+            self.unregister(models)
+            self._add(models, _with_options(decorated, options))
+            return decorated
+
+        return decorate
 
     def unregister(self, model_or_iterable: type[Model] | Iterable[type[Model]]) -> None:
         """Publish a model, or several, no longer.
@@ -56,79 +84,86 @@ class PubSub:
             if model not in self._publications:
                 raise NotRegistered(f"{model._meta.label} is not registered")
         for model in models:
-            del self._publications[model]
-        self._listen()
+            publication = self._publications.pop(model)
+            for node in publication.nodes:
+                nodes.withdraw(node, publication.get_configuration)
+        self._receivers.hear(self.publications)
 
     def is_registered(self, model: type[Model]) -> bool:
         """Whether saves of this model are published."""
         return model in self._publications
+
+    def publication_for(self, model: type[Model]) -> Publication:
+        """The Publication of a registered model.
+
+        :raises NotRegistered: for a model that is not registered.
+        """
+        try:
+            return self._publications[model]
+        except KeyError:
+            raise NotRegistered(f"{model._meta.label} is not registered") from None
 
     @property
     def publications(self) -> list[Publication]:
         """The Publication of each registered model, in the order of registration."""
         return list(self._publications.values())
 
+    def publications_of(self, model: type[Model]) -> list[Publication]:
+        """The Publications that a save of a model concerns.
+
+        A row of a model is one of the models that it inherits from, too: of the model that it is a
+        proxy of, and of those that have a part of it in their tables.
+        """
+        found = self._publications
+        return [found[base] for base in model.__mro__ if base in found]
+
+    def publish_rows(
+        self,
+        rows: QuerySet[Any] | Iterable[Model],
+        event: str = UPDATED,
+        *,
+        using: str | None = None,
+    ) -> Future[int]:
+        """Publish rows as they are, as if each had been saved: after a change that nobody saw.
+
+        They are read in batches, and sent one behind the other; where there are more of them than
+        the server has acknowledged within a moment, this waits for it.  Inside a transaction they
+        are read again, and sent, when it commits.
+
+        :param rows: a queryset or an iterable of instances of registered models, of any length.
+        :param event: ``created``, ``updated`` or ``deleted``; whatever ``events`` says.
+        :param using: alias of the database whose transaction to wait for; by default the
+            queryset's, and the default database for an iterable.
+        :returns: a Future of how many items were acknowledged, when all of them have an answer; it
+            fails with the first error that there was.
+        :raises NotRegistered: for an instance of a model that is not registered.
+        :raises ValueError: for another event.
+        :raises TypeError: for what are no rows.
+        """
+        return publish_rows(self.publications_of, rows, event, using)
+
     # Private
 
-    def _listen(self) -> None:
-        """Hear of what is registered and of nothing else.
-
-        A receiver for all models would make Django read all rows that it deletes, of any model.
-        """
-        senders = {sender for model in self._publications for sender in _senders(model)}
-        for sender in senders - self._heard:
-            post_save.connect(self._saved, sender=sender)
-            post_delete.connect(self._deleted, sender=sender)
-        for sender in self._heard - senders:
-            post_save.disconnect(self._saved, sender=sender)
-            post_delete.disconnect(self._deleted, sender=sender)
-        self._heard = senders
-
-    def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
-        """A proxy may be defined after its model has been registered."""
-        if sender._meta.proxy:
-            self._listen()
-
-    def _saved(
-        self,
-        sender: type[Model],
-        instance: Model,
-        created: bool,
-        raw: bool,
-        using: str,
-        **kwargs: Any,
-    ) -> None:
-        if not raw:  # fixtures are loaded before what they refer to is complete
-            self._announce(sender, instance, CREATED if created else UPDATED, using)
-
-    def _deleted(self, sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
-        self._announce(sender, instance, DELETED, using)
-
-    def _announce(self, model: type[Model], instance: Model, event: str, using: str) -> None:
-        """Publish what is registered; whatever goes wrong, the save goes on."""
-        found = self._publications
-        publication = found.get(model) or found.get(model._meta.concrete_model or model)
-        if publication is None:
-            return
-        try:
-            announce(publication.make_item(instance, event), using)
-        except Exception as error:  # noqa: BLE001 (a save never fails because of us)
-            about = f"{model._meta.label} {instance.pk} ({event})"
-            publish_failed.send_robust(Item, item=None, error=error, about=about)
+    def _add(self, models: list[type[Model]], publication_class: type[Publication]) -> None:
+        publications = {model: publication_class(model) for model in models}
+        self._publications |= publications
+        for publication in publications.values():
+            for node in publication.nodes:
+                nodes.declare(node, publication.get_configuration)
+        self._receivers.hear(self.publications)
 
 
-def _senders(model: type[Model]) -> Iterator[type[Model]]:
-    """Who is saved when the model is: itself, and its proxies if it is none."""
-    yield model
-    if not model._meta.proxy:
-        yield from _proxies(model)
-
-
-def _proxies(model: type[Model]) -> Iterator[type[Model]]:
-    for subclass in model.__subclasses__():
-        if subclass._meta.proxy:
-            yield subclass
-            yield from _proxies(subclass)
+def _with_options(base: type[Publication], options: dict[str, Any]) -> type[Publication]:
+    if not (isinstance(base, type) and issubclass(base, Publication)):
+        raise RegistrationError(f"{base!r} is no subclass of pubsub.Publication")
+    unknown = [name for name in options if not hasattr(base, name)]
+    if unknown:
+        raise RegistrationError(
+            f"{base.__name__} has no option {', '.join(map(repr, unknown))}; see pubsub.Publication"
+        )
+    if not options:
+        return base
+    return type(base.__name__, (base,), {**options, "__module__": base.__module__})
 
 
 def _models(model_or_iterable: Any) -> list[type[Model]]:

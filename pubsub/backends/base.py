@@ -28,7 +28,7 @@ class BaseBackend:
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
 
-    def ensure_node(self, node: str) -> None:
+    def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
         """Queue the creation of a node, unless this process knows that it exists."""
 
     def close(self) -> None:

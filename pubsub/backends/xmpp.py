@@ -61,7 +61,7 @@ class XMPPBackend(BaseBackend):
         """
         if not item.is_retraction:
             # The server would create it by itself, but with a configuration of its own.
-            self.ensure_node(item.node)
+            self.ensure_node(item.node, item.configuration)
         if item.id is None or item.sequence is None:
             return self._request(item)
         key = (item.node, item.id)
@@ -79,7 +79,7 @@ class XMPPBackend(BaseBackend):
         future.add_done_callback(partial(self._answered, key, latest))
         return future
 
-    def ensure_node(self, node: str) -> None:
+    def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
         with self._existing_lock:  # or another thread's item would overtake the creation
             if self._losses != self._connection.losses:
                 # The server that comes back may have lost its nodes.
@@ -87,7 +87,7 @@ class XMPPBackend(BaseBackend):
                 self._existing.clear()
             if node in self._existing:
                 return
-            created = self.create_node(node, {})
+            created = self.create_node(node, configuration)
             self._existing[node] = None
             _forget_oldest(self._existing)
         created.add_done_callback(partial(self._created, node))

@@ -29,7 +29,8 @@ def pubsub_client(context: Context) -> SafeString:
     before the first row is saved.
     """
     for publication in registry.publications:
-        nodes.ensure(publication.node)
+        for node in publication.nodes:
+            nodes.ensure(node)
     return format_html(
         '{}\n<script src="{}"{}></script>',
         json_script(client_configuration(), "pubsub-config"),

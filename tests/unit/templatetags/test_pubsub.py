@@ -28,10 +28,12 @@ def test_the_tag_loads_the_client():
 
 def test_the_nodes_of_registered_models_are_created(register, monkeypatch):
     ensured = []
-    monkeypatch.setattr(get_backend(), "ensure_node", ensured.append)
-    register([Author, Post])
+    monkeypatch.setattr(get_backend(), "ensure_node", lambda *told: ensured.append(told))
+    register(Author)
+    register(Post, node=["/posts", "/all"], access="private", max_items=7)
     render()
-    assert ensured == ["/testapp/Author", "/testapp/Post"]
+    closed = {"max_items": 7, "access_model": "whitelist"}
+    assert ensured == [("/testapp/Author", {}), ("/posts", closed), ("/all", closed)]
 
 
 def test_the_configuration_is_json_that_names_no_secret(settings):

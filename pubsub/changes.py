@@ -1,0 +1,162 @@
+"""A changed row on its way out: asks its Publication, and announces it once per transaction.
+
+Whatever goes wrong here is told by ``publish_failed``; the save goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from django.db.models import Model
+
+from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
+from pubsub.instances import primary_key
+from pubsub.items import DELETED, UPDATED, Item, make_retraction
+from pubsub.publications import Place, Publication, seconds
+from pubsub.publishing import deliver
+from pubsub.signals import publish_failed
+
+
+def announce(
+    publication: Publication,
+    instance: Model,
+    event: str,
+    using: str | None,
+    *,
+    written: Collection[str] | None = None,
+    before: Sequence[Place] | None = None,
+) -> None:
+    """Publish what became of a row: at once, or when its transaction commits.
+
+    :param using: alias of the database that it was changed in.
+    :param written: the names of the fields that were saved; None means all.
+    :param before: where the row belonged before the change; None where nobody knows.
+    """
+    with reporting(publication, instance, event):
+        if not waits_for_commit(using):
+            if event in publication.events:
+                interval, items = items_for(publication, instance, event, written, before)
+                for item in items:
+                    deliver(item, interval)
+            return
+        rows = rows_of(using)
+        key = (publication, primary_key(instance))
+        gathering = _gathering.get()
+        if gathering is not None and event == DELETED and rows.get(key) is None:
+            if event in publication.events:
+                _, items = items_for(publication, instance, event, written, before)
+                gathering.take(items)
+            return
+        row = rows.open(key)
+        outcome = row.after(event)
+        interval, items = None, []
+        if outcome is not None and outcome in publication.events:
+            interval, items = items_for(publication, instance, outcome, written, before)
+        change = _Change(row, items, interval)
+        row.add(change, outcome)
+        on_commit(change, using)
+
+
+def items_for(
+    publication: Publication,
+    instance: Model,
+    event: str,
+    written: Collection[str] | None = None,
+    before: Sequence[Place] | None = None,
+) -> tuple[float | None, list[Item]]:
+    """What an event publishes, frozen as the row is now; and the seconds between two updates.
+
+    :raises Exception: whatever the publication's hooks raise.
+    """
+    row = publication.row(instance, event, written)
+    fulfilled = publication.should_publish(row, event)
+    if event == DELETED:
+        if before is None:
+            before = publication.places(row, event) if fulfilled else []
+        return None, publication.make_items(row, event, before)
+    kept = publication.places(row, event) if fulfilled else []
+    if before is None and event == UPDATED and not fulfilled:
+        # It may have been published while it was; a retraction of what is not there is no harm.
+        before = publication.places(row, event)
+    items = publication.make_items(row, event, kept) if kept else []
+    for node, item_id in before or ():
+        if item_id is not None and (node, item_id) not in kept:
+            items.append(make_retraction(node, item_id, sequence=publication.next_sequence()))
+    interval = publication.get_throttle(row, event) if items else None
+    return None if interval is None else seconds(interval), items
+
+
+def places_before(publication: Publication, instance: Model, event: str) -> list[Place]:
+    """Where a row belongs as it is now, for a change that is about to come."""
+    with reporting(publication, instance, event):
+        row = publication.row(instance, event)
+        if publication.should_publish(row, event):
+            return publication.places(row, event)
+    return []
+
+
+@contextmanager
+def reporting(
+    publication: Publication,
+    instance: Model,
+    event: str,
+    on_error: Callable[[Exception], object] = lambda error: None,
+) -> Iterator[None]:
+    """Tell of what goes wrong with the publication of a row, and go on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (a save never fails because of us)
+        tell_failed(f"{publication.model._meta.label} {instance.pk} ({event})", error)
+        on_error(error)
+
+
+def tell_failed(about: str, error: Exception) -> None:
+    """Tell by ``publish_failed`` of what could not even become an item.
+
+    :param about: what was to be published, in words.
+    """
+    publish_failed.send_robust(Item, item=None, error=error, about=about)
+
+
+class Gathering(Protocol):
+    """Takes many deletions in, to send them one behind the other."""
+
+    def take(self, items: list[Item]) -> None:
+        """Keep items until the commit."""
+
+
+@contextmanager
+def gathering(into: Gathering) -> Iterator[None]:
+    """Give what is deleted meanwhile to somebody who sends it after the commit."""
+    token = _gathering.set(into)
+    try:
+        yield
+    finally:
+        _gathering.reset(token)
+
+
+# Private
+
+
+class _Change(Announcement):
+    """One state of one row, told when the transaction commits, if no later one is."""
+
+    def __init__(self, row: Row, items: list[Item], interval: float | None) -> None:
+        self._row = row
+        self._items = items
+        self._interval = interval
+
+    def send(self) -> None:
+        if not self._row.is_last(self):
+            self._row.left += [item for item in self._items if item.is_retraction]
+            return
+        places = {(item.node, item.id) for item in self._items}
+        left = {(item.node, item.id): item for item in self._row.left}
+        for item in [*(item for place, item in left.items() if place not in places), *self._items]:
+            deliver(item, self._interval)
+
+
+_gathering: ContextVar[Gathering | None] = ContextVar("pubsub_gathering", default=None)

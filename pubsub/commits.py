@@ -1,0 +1,134 @@
+"""What waits for a commit: of each row the last state only, however often it was changed.
+
+Django drops the callbacks of a savepoint that is rolled back, and with it the only reference to
+them; so whatever is still alive here will be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from pubsub.items import CREATED, DELETED, UPDATED, Item
+
+#: What two changes of one row in one transaction come to, seen from outside; None: nothing.
+_TOGETHER: dict[tuple[str | None, str], str | None] = {
+    (CREATED, UPDATED): CREATED,
+    (CREATED, DELETED): None,
+    (DELETED, CREATED): UPDATED,
+}
+
+
+class Announcement:
+    """Something to be announced, called when Django has committed.
+
+    :attr:`is_over` is set once it was called: tests of a project may keep it alive after that.
+    """
+
+    is_over = False
+
+    def __call__(self) -> None:
+        self.is_over = True
+        self.send()
+
+    def send(self) -> None:
+        """Announce it."""
+        raise NotImplementedError(f"{type(self).__name__} must define send()")
+
+
+class Row:
+    """The announcements of one row that wait for the same commit, oldest first."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[ref[Announcement], str | None]] = []
+        #: What has to be told of earlier states all the same.
+        self.left: list[Item] = []
+
+    def add(self, announcement: Announcement, event: str | None) -> None:
+        """Take one in that knows the row's latest state."""
+        self._waiting.append((ref(announcement), event))
+
+    def after(self, event: str) -> str | None:
+        """What an event comes to after those that wait already."""
+        for reference, before in reversed(self._waiting):
+            announcement = reference()
+            if announcement is not None and not announcement.is_over:
+                return _TOGETHER.get((before, event), event)
+        return event
+
+    def is_last(self, announcement: Announcement) -> bool:
+        """Whether nobody who waits knows a later state than this one."""
+        for reference, _ in reversed(self._waiting):
+            other = reference()
+            if other is announcement:
+                return True
+            if other is not None and not other.is_over:
+                return False
+        return True
+
+
+class Rows:
+    """The rows with announcements that wait for one commit."""
+
+    def __init__(self) -> None:
+        self._rows: WeakValueDictionary[Hashable, Row] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: Hashable) -> Row | None:
+        """The row, if anything of it waits."""
+        return self._rows.get(key)
+
+    def open(self, key: Hashable) -> Row:
+        """The row; who adds an announcement to it has to keep it alive."""
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = Row()
+        return row
+
+
+def waits_for_commit(using: str | None) -> bool:
+    """Whether a database is in a transaction, or would be with its next statement.
+
+    :param using: database alias; None means the default one.
+    """
+    connection = transaction.get_connection(using)
+    # Without autocommit Django cannot tell us of the commit, and its on_commit() says so.
+    manual = connection.connection is not None and not connection.autocommit
+    return connection.in_atomic_block or manual
+
+
+def is_of_test_case(using: str | None) -> bool:
+    """Whether a database's transaction is but the one that Django's TestCase puts around a test."""
+    blocks = transaction.get_connection(using).atomic_blocks
+    return bool(blocks) and all(getattr(block, "_from_testcase", False) for block in blocks)
+
+
+def rows_of(using: str | None) -> Rows:
+    """What waits for the commit of a database, in this thread."""
+    connection = transaction.get_connection(using)
+    rows = _rows.get(connection)
+    if rows is None:
+        rows = _rows[connection] = Rows()
+    return rows
+
+
+def begin_anew(using: str | None) -> None:
+    """Look at what follows as if a transaction began here; for the tests of projects."""
+    _rows.pop(transaction.get_connection(using), None)
+
+
+def on_commit(announcement: Announcement, using: str | None) -> None:
+    """Announce when the transaction of a database has committed.
+
+    :raises TransactionManagementError: when its autocommit is switched off.
+    """
+    transaction.on_commit(announcement, using=using, robust=True)
+
+
+#: Without a lock: a connection belongs to one thread.
+_rows: WeakKeyDictionary[BaseDatabaseWrapper, Rows] = WeakKeyDictionary()

@@ -1,0 +1,162 @@
+"""PublishedQuerySet and PublishedManager: bulk operations, which send no signals, are published."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Model, Q
+
+from pubsub.changes import gathering, places_before, tell_failed
+from pubsub.context import is_muted
+from pubsub.exceptions import PubSubError
+from pubsub.items import CREATED, UPDATED
+from pubsub.publications import Place
+from pubsub.registry import pubsub
+from pubsub.rows import Key, Rows, read_rows
+from pubsub.spool import CHUNK
+
+
+class PublishedQuerySet(models.QuerySet[Any]):
+    """Publishes what ``bulk_create``, ``bulk_update``, ``update`` and ``delete`` change.
+
+    Their async twins do so, too.  A model that is not registered is not concerned, and neither is
+    what happens inside ``pubsub.muted()``.  The rows are read again when the transaction commits,
+    in batches, and published one behind the other; where there are more of them than the server has
+    acknowledged within a moment, the operation waits for it.
+    """
+
+    def bulk_create(
+        self,
+        objs: Iterable[Any],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[Any]:
+        """Insert rows, and publish those that are new or changed.
+
+        Which ones they are is not known where conflicts are ignored or updated and neither a
+        primary key nor ``unique_fields`` identifies them: ``publish_failed`` says so.
+        """
+        objs = list(objs)
+        unique = ["pk"] if unique_fields is None else list(unique_fields)
+        with self._announced() as rows:
+            conflicts = rows is not None and (ignore_conflicts or update_conflicts)
+            before = set(self._keys_like(objs, unique)) if conflicts else set()
+            created: list[Any] = super().bulk_create(
+                objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
+            )
+            if rows is not None and conflicts:
+                for pk in self._keys_like(objs, unique):
+                    if pk not in before:
+                        rows.add(Key(pk, CREATED))
+                    elif update_conflicts:
+                        rows.add(Key(pk, UPDATED))
+            elif rows is not None:
+                for obj in created:
+                    self._add_created(rows, obj)
+        return created
+
+    bulk_create.alters_data = True  # type: ignore[attr-defined]
+
+    def bulk_update(
+        self, objs: Iterable[Any], fields: Iterable[str], batch_size: int | None = None
+    ) -> int:
+        """Update rows, and publish them."""
+        objs = tuple(objs)
+        with self._announced() as rows:
+            if rows is not None:
+                self._add_updated(rows, (obj.pk for obj in objs))
+            return super().bulk_update(objs, fields, batch_size)
+
+    bulk_update.alters_data = True  # type: ignore[attr-defined]
+
+    def update(self, **kwargs: Any) -> int:
+        """Update rows, and publish them; costs a query for their keys."""
+        with self._announced() as rows:
+            if rows is not None and not self.query.is_sliced:  # Django refuses slices
+                keys = self.order_by().values_list("pk", flat=True)
+                self._add_updated(rows, keys.iterator(chunk_size=CHUNK))
+            return super().update(**kwargs)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Delete rows, and retract them."""
+        with self._announced() as rows:
+            if rows is None:
+                return super().delete()
+            with gathering(rows):
+                return super().delete()
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    # Private
+
+    @contextmanager
+    def _announced(self) -> Iterator[Rows | None]:
+        """Where to put what is changed in a transaction, to be published after it."""
+        publications = [] if is_muted() else pubsub.publications_of(self.model)
+        if not publications:
+            yield None
+            return
+        self._for_write = True  # as Django does before it looks for the database
+        rows = Rows(self.model, publications, self.db)
+        with transaction.atomic(using=self.db, savepoint=False):
+            yield rows
+            if len(rows):
+                rows.announce()
+
+    def _add_created(self, rows: Rows, obj: Model) -> None:
+        if obj.pk is not None:
+            rows.add(Key(obj.pk, CREATED))
+            return
+        tell_failed(
+            f"a new row of {self.model._meta.label}",
+            PubSubError(
+                "this database does not tell the primary keys of what bulk_create() has inserted; "
+                "give the rows keys, or call pubsub.publish_rows()"
+            ),
+        )
+
+    def _add_updated(self, rows: Rows, pks: Iterable[Any]) -> None:
+        tracking = any(publication.track for publication in rows.publications)
+        for chunk in _chunks(pks):
+            before: dict[Any, list[list[Place] | None]] = {}
+            if tracking:
+                for row in read_rows(self.model, chunk, self.db):
+                    before[row.pk] = [
+                        places_before(publication, row, UPDATED) if publication.track else None
+                        for publication in rows.publications
+                    ]
+            for pk in chunk:
+                rows.add(Key(pk, UPDATED, before.get(pk)))
+
+    def _keys_like(self, objs: Sequence[Model], unique: Sequence[str]) -> Iterator[Any]:
+        """The primary keys of the rows that have the unique values of these instances."""
+        rows = self.model._base_manager.using(self.db)
+        for chunk in _chunks(objs):
+            wanted = Q()
+            for obj in chunk:
+                values = {name: getattr(obj, name) for name in unique}
+                if None not in values.values():
+                    wanted |= Q(**values)
+            if wanted:
+                yield from rows.filter(wanted).values_list("pk", flat=True)
+
+
+def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(values)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+#: The manager with the methods of :class:`PublishedQuerySet`.
+PublishedManager = models.Manager.from_queryset(PublishedQuerySet, "PublishedManager")
+PublishedManager.__doc__ = """``objects = PublishedManager()``: see :class:`PublishedQuerySet`."""

@@ -1,0 +1,150 @@
+"""The receivers of Django's signals: what is registered is heard of, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from django.db.models import Model
+from django.db.models.signals import (
+    ModelSignal,
+    class_prepared,
+    m2m_changed,
+    post_delete,
+    post_save,
+    pre_delete,
+    pre_save,
+)
+
+from pubsub.changes import announce, places_before
+from pubsub.context import is_muted
+from pubsub.items import CREATED, DELETED, UPDATED
+from pubsub.publications import Place, Publication
+from pubsub.relations import Relation
+
+#: Under this name an instance carries, from before a save until after it, where it belonged.
+_BEFORE = "_pubsub_places"
+
+
+class Receivers:
+    """Hears of saves, deletes and changed relations, and announces them.
+
+    :param publications_of: the Publications that a save of a model concerns.
+    """
+
+    def __init__(self, publications_of: Callable[[type[Model]], list[Publication]]) -> None:
+        self._publications_of = publications_of
+        self._publications: list[Publication] = []
+        self._relations: dict[type[Model], list[Relation]] = {}
+        self._heard: set[tuple[ModelSignal, type[Model]]] = set()
+        self._receivers: dict[ModelSignal, Callable[..., None]] = {
+            pre_save: self._saving,
+            post_save: self._saved,
+            pre_delete: self._deleting,
+            post_delete: self._deleted,
+            m2m_changed: self._related,
+        }
+        class_prepared.connect(self._prepared)
+
+    def hear(self, publications: Iterable[Publication]) -> None:
+        """Hear of what concerns these Publications, and of nothing else.
+
+        A receiver for all models would make Django read all rows that it deletes, of any model.
+        """
+        self._publications = list(publications)
+        self._relations = {}
+        for publication in self._publications:
+            for relation in Relation.all_of(publication):
+                self._relations.setdefault(relation.through, []).append(relation)
+        wanted = {(m2m_changed, through) for through in self._relations}
+        for publication in self._publications:
+            signals = [post_save, post_delete]
+            signals += [pre_save, pre_delete] if publication.track else []
+            wanted |= {(s, sender) for s in signals for sender in _heirs(publication.model)}
+        for signal, sender in wanted - self._heard:
+            signal.connect(self._receivers[signal], sender=sender)
+        for signal, sender in self._heard - wanted:
+            signal.disconnect(self._receivers[signal], sender=sender)
+        self._heard = wanted
+
+    # Private
+
+    def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
+        """A model may be defined after the one that it inherits from has been registered."""
+        if sender._meta.proxy or sender._meta.parents:
+            self.hear(self._publications)
+
+    def _saving(
+        self,
+        sender: type[Model],
+        instance: Model,
+        raw: bool,
+        using: str,
+        **kwargs: Any,
+    ) -> None:
+        key = sender._meta.pk
+        # A new row with a key that it was just given is nowhere yet.
+        is_new = instance._state.adding and key is not None and key.has_default()
+        if not (raw or is_new or is_muted()):
+            self._remember(sender, instance, UPDATED, using)
+
+    def _saved(
+        self,
+        sender: type[Model],
+        instance: Model,
+        created: bool,
+        raw: bool,
+        using: str,
+        update_fields: Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        before = instance.__dict__.pop(_BEFORE, {})
+        if raw or is_muted():  # fixtures are loaded before what they refer to is complete
+            return
+        event = CREATED if created else UPDATED
+        for publication in self._publications_of(sender):
+            announce(
+                publication,
+                instance,
+                event,
+                using,
+                written=update_fields,
+                before=before.get(publication),
+            )
+
+    def _deleting(self, sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
+        if not is_muted():
+            self._remember(sender, instance, DELETED, using)
+
+    def _deleted(self, sender: type[Model], instance: Model, using: str, **kwargs: Any) -> None:
+        before = instance.__dict__.pop(_BEFORE, {})
+        if is_muted():
+            return
+        for publication in self._publications_of(sender):
+            # Django tells of the rows in its parents' tables by themselves.
+            if publication.model._meta.concrete_model is sender._meta.concrete_model:
+                announce(publication, instance, DELETED, using, before=before.get(publication))
+
+    def _remember(self, sender: type[Model], instance: Model, event: str, using: str) -> None:
+        """Read where the row belongs before it changes, for those who want to know."""
+        tracking = [p for p in self._publications_of(sender) if p.track]
+        rows = sender._base_manager.using(using).filter(pk=instance.pk)
+        row = rows.first() if tracking and instance.pk is not None else None
+        before: dict[Publication, list[Place]] = {
+            publication: [] if row is None else places_before(publication, row, event)
+            for publication in tracking
+        }
+        instance.__dict__[_BEFORE] = before
+
+    def _related(self, sender: type[Model], **kwargs: Any) -> None:
+        if not is_muted():
+            for relation in self._relations.get(sender, ()):
+                relation.changed(**kwargs)
+
+
+def _heirs(model: type[Model]) -> Iterator[type[Model]]:
+    """Whose rows are rows of a model: its own, its proxies', and those of the models under it."""
+    yield model
+    for subclass in model.__subclasses__():
+        if not subclass._meta.abstract:
+            yield from _heirs(subclass)

@@ -1,0 +1,116 @@
+"""Many-to-many relations whose changes are updates of the rows that they belong to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import ManyToManyField, Model
+
+from pubsub.changes import announce, places_before
+from pubsub.items import UPDATED
+from pubsub.publications import Place, Publication
+from pubsub.rows import Key, Rows, read_rows
+
+Before = dict[Any, list[Place] | None]
+
+
+class Relation:
+    """One many-to-many field of a registered model.
+
+    :param publication: of the model that is published.
+    :param field: the field; it may be one of a parent's.
+    """
+
+    def __init__(self, publication: Publication, field: ManyToManyField[Any, Any]) -> None:
+        self._publication = publication
+        self._field = field
+        self._before = threading.local()
+
+    @classmethod
+    def all_of(cls, publication: Publication) -> Iterator[Relation]:
+        """The relations that a Publication names; system checks speak of those that are none."""
+        for name in publication.m2m:
+            try:
+                field = publication.model._meta.get_field(name)
+            except FieldDoesNotExist:
+                continue
+            if isinstance(field, ManyToManyField):
+                yield cls(publication, field)
+
+    @property
+    def through(self) -> type[Model]:
+        """The model of the table between, which Django's signal names as its sender."""
+        through: type[Model] = self._field.remote_field.through  # type: ignore[assignment]
+        return through
+
+    def changed(
+        self,
+        *,
+        instance: Model,
+        action: str,
+        reverse: bool,
+        pk_set: set[Any] | None,
+        using: str,
+        **kwargs: Any,
+    ) -> None:
+        """Receive ``m2m_changed`` of the table between.
+
+        :param reverse: whether the instance is of the other side.
+        :param pk_set: the keys of what the instance is related to; None when all of it goes.
+        """
+        when, _, what = action.partition("_")
+        if when == "pre":
+            self._remember(instance, reverse, pk_set, using, is_clear=what == "clear")
+            return
+        before: Before = self._before.__dict__.pop("rows", {})
+        others = set(pk_set or ()) if reverse or self._is_symmetrical else set()
+        if not reverse and (pk_set is None or pk_set):
+            # Nothing of the instance itself was saved just now.
+            places = before.pop(instance.pk, None)
+            announce(self._publication, instance, UPDATED, using, written=(), before=places)
+        if others or before:
+            rows = Rows(self._publication.model, [self._publication], using)
+            for pk in others | set(before):
+                rows.add(Key(pk, UPDATED, [before.get(pk)]))
+            rows.announce()
+
+    # Private
+
+    @property
+    def _is_symmetrical(self) -> bool:
+        return bool(self._field.remote_field.symmetrical)
+
+    def _remember(
+        self,
+        instance: Model,
+        reverse: bool,
+        pk_set: set[Any] | None,
+        using: str,
+        is_clear: bool,
+    ) -> None:
+        """Before the change: whose rows it concerns, and where they belong."""
+        track = self._publication.track
+        concerned = set() if reverse else {instance.pk}
+        if (reverse or self._is_symmetrical) and is_clear:
+            # Afterwards nobody can tell which ones these were.
+            concerned |= set(self._all_related(instance, reverse, using))
+        elif not track:
+            return
+        elif reverse or self._is_symmetrical:
+            concerned |= pk_set or set()
+        before: Before = dict.fromkeys(concerned)
+        if track:
+            for row in read_rows(self._publication.model, concerned, using):
+                before[row.pk] = places_before(self._publication, row, UPDATED)
+        self._before.rows = before
+
+    def _all_related(self, instance: Model, reverse: bool, using: str) -> Iterable[Any]:
+        """The keys of the rows on the published side that an instance is related to."""
+        ours, theirs = self._field.m2m_field_name(), self._field.m2m_reverse_field_name()
+        if not reverse:  # a symmetrical relation: both sides are ours
+            ours, theirs = theirs, ours
+        rows = self.through._base_manager.using(using).filter(**{theirs: instance})
+        return rows.values_list(f"{ours}__pk", flat=True)
