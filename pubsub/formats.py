@@ -14,6 +14,7 @@ from django.core.serializers.json import Serializer as JSONSerializer
 from django.core.serializers.python import Serializer as PythonSerializer
 from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db.models import Model
+from django.utils.encoding import iri_to_uri
 from django.utils.module_loading import import_string
 
 from pubsub.instances import as_parent, parents_of
@@ -70,7 +71,7 @@ def to_atom(
     ET.SubElement(add("author"), f"{{{NS_ATOM}}}name").text = author
     link = getattr(instance, "get_absolute_url", str)()
     if "://" in link:
-        add("link", rel="alternate", href=link)
+        add("link", rel="alternate", href=iri_to_uri(link))
     data = to_data(instance, fields)
     lines = [f"{name}: {'' if value is None else value}" for name, value in data.items()]
     add("content", "\n".join(lines), type="text")

@@ -74,10 +74,8 @@ def key_of(model: type[Model], pk: Any) -> str:
     assert key is not None
     columns = getattr(key, "fields", None)
     stub = model.__new__(model)
-    values = [pk] if columns is None else pk
-    stub.__dict__.update(
-        (field.attname, value) for field, value in zip(columns or [key], values, strict=True)
-    )
+    for field, value in [(key, pk)] if columns is None else zip(columns, pk, strict=True):
+        stub.__dict__[field.attname] = _converted(field, value)
     return str(key.value_to_string(stub))
 
 

@@ -16,7 +16,7 @@ from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_comm
 from pubsub.context import current_origin, originating
 from pubsub.exceptions import NotRegistered, ServerLost
 from pubsub.futures import follow, total
-from pubsub.instances import key_of
+from pubsub.instances import key_of, primary_key
 from pubsub.items import CREATED, DELETED, UPDATED, Item
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Place, Publication
@@ -118,9 +118,13 @@ class Rows(Announcement):
 
     def _read(self, chunk: list[Key | Item]) -> Iterator[Item | tuple[Model | None, Key]]:
         pks = [entry.pk for entry in chunk if isinstance(entry, Key)]
-        found = {row.pk: row for row in read_rows(self._model, pks, self._using)}
+        # By their text: a caller may have given a key as another type than the column's.
+        found = {primary_key(row): row for row in read_rows(self._model, pks, self._using)}
         for entry in chunk:
-            yield entry if isinstance(entry, Item) else (found.get(entry.pk), entry)
+            if isinstance(entry, Item):
+                yield entry
+            else:
+                yield found.get(key_of(self._model, entry.pk)), entry
 
     def _send(self, entry: Item | tuple[Model | None, Key], pipeline: Pipeline) -> None:
         if isinstance(entry, Item):

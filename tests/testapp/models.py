@@ -1,8 +1,14 @@
 """The models of the tests."""
 
-import uuid
+from __future__ import annotations
 
+import uuid
+from typing import Any
+
+import django
 from django.db import models
+
+from pubsub import PublishedManager
 
 
 class Author(models.Model):
@@ -53,3 +59,77 @@ class Timed(models.Model):
 
     class Meta:
         abstract = True
+
+
+class Place(models.Model):
+    """The eldest of three models with tables of their own."""
+
+    name = models.CharField(max_length=200)
+    guests = models.ManyToManyField(Author)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Restaurant(Place):
+    stars = models.IntegerField(default=0)
+
+
+class Pizzeria(Restaurant):
+    oven = models.CharField(max_length=20, blank=True)
+
+
+class Person(models.Model):
+    """Is known by a natural key, and a friend of others, who are friends of his."""
+
+    email = models.CharField(max_length=200, unique=True, null=True)
+    friends = models.ManyToManyField("self")
+
+    def __str__(self) -> str:
+        return str(self.email)
+
+    def natural_key(self) -> tuple[str | None]:
+        return (self.email,)
+
+
+class Badge(models.Model):
+    """Has a key that is put together from several things, as text."""
+
+    code = models.CharField(max_length=200, primary_key=True)
+    person = models.ForeignKey(Person, models.CASCADE, null=True)
+
+    def __str__(self) -> str:
+        return self.code
+
+    def get_absolute_url(self) -> str:
+        return f"https://example.org/badges/{self.code}"
+
+
+class Seat(models.Model):
+    """Publishes bulk operations."""
+
+    number = models.IntegerField(unique=True)
+    row = models.CharField(max_length=10, default="A")
+    taken = models.BooleanField(default=False)
+    sitters = models.ManyToManyField(Author)
+
+    objects: Any = PublishedManager()
+
+    def __str__(self) -> str:
+        return f"{self.row}{self.number}"
+
+
+if django.VERSION >= (5, 2):
+
+    class Booking(models.Model):
+        """Has a primary key of two columns."""
+
+        pk = models.CompositePrimaryKey("day", "number")
+        day = models.DateField()
+        number = models.IntegerField()
+        name = models.CharField(max_length=200, blank=True)
+
+        objects: Any = PublishedManager()
+
+        def __str__(self) -> str:
+            return f"{self.day} {self.number}"
