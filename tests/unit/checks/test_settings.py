@@ -1,4 +1,4 @@
-"""pubsub/checks.py: one test per id."""
+"""pubsub/checks/settings.py: one test per id."""
 
 import pytest
 from django.core.checks import run_checks

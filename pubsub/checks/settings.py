@@ -1,7 +1,4 @@
-"""System checks: settings that are missing, wrong, or contradict each other.
-
-Errors stop ``runserver``; warnings name what is allowed but should be known.
-"""
+"""Checks of settings that are missing, wrong, or contradict each other."""
 
 from __future__ import annotations
 

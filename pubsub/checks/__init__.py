@@ -1,0 +1,11 @@
+"""System checks: each problem has an id and a hint.
+
+Errors stop ``runserver``; warnings name what is allowed but should be known.
+"""
+
+from __future__ import annotations
+
+from pubsub.checks.publications import check_publications
+from pubsub.checks.settings import check_settings
+
+__all__ = ["check_publications", "check_settings"]

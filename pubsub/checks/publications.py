@@ -1,0 +1,220 @@
+"""Checks of publications: options that name what does not exist, or contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.core import checks
+from django.core.checks import CheckMessage, Error
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Field, ManyToManyField
+
+from pubsub.exceptions import InvalidItem
+from pubsub.formats import FORMATS, serializer
+from pubsub.items import CREATED, DELETED, UPDATED, valid_node
+from pubsub.publications import ACCESS_MODELS, Publication, seconds
+from pubsub.registry import pubsub
+
+EVENTS = (CREATED, UPDATED, DELETED)
+
+
+def check_publications(**kwargs: Any) -> list[CheckMessage]:
+    """Every problem of the registered publications, each with an id and a hint."""
+    publications = pubsub.publications
+    messages = [message for publication in publications for message in check(publication)]
+    return messages or list(_check_shared_nodes(publications))
+
+
+def check(publication: Publication) -> Iterator[CheckMessage]:
+    """The problems of one publication."""
+    messages: list[CheckMessage] = list(_check_collections(publication))
+    if not messages:  # the others go through them
+        messages += _check_fields(publication)
+        messages += _check_item_id(publication)
+        messages += _check_events(publication)
+        messages += _check_nodes(publication)
+    yield from messages
+    yield from _check_format(publication)
+    yield from _check_access(publication)
+    yield from _check_numbers(publication)
+
+
+def _problem(publication: Publication, option: str, problem: str, hint: str, id: str) -> Error:
+    value = getattr(publication, option)
+    label = publication.model._meta.label
+    return Error(
+        f"{type(publication).__name__} for {label}: {option} = {value!r} {problem}.",
+        hint=hint,
+        obj=publication.model,
+        id=id,
+    )
+
+
+def _check_collections(publication: Publication) -> Iterator[Error]:
+    for option in ("events", "fields", "exclude", "m2m"):
+        value = getattr(publication, option)
+        if option == "fields" and (value is None or value == "__all__"):
+            continue
+        if isinstance(value, str) or not isinstance(value, Collection):
+            yield _problem(
+                publication,
+                option,
+                "is no list of names",
+                f"Write a list, such as {option} = [{value!r}].",
+                "pubsub.E014",
+            )
+
+
+def _check_events(publication: Publication) -> Iterator[Error]:
+    unknown = [event for event in publication.events if event not in EVENTS]
+    if unknown:
+        yield _problem(
+            publication,
+            "events",
+            f"has {_named(unknown)}, which never happens",
+            f"Choose among {_named(EVENTS)}.",
+            "pubsub.E015",
+        )
+
+
+def _check_fields(publication: Publication) -> Iterator[CheckMessage]:
+    meta = publication.model._meta
+    known = [field.name for field in (*meta.concrete_fields, *meta.many_to_many)]
+    for option, id in (("fields", "pubsub.E016"), ("exclude", "pubsub.E017")):
+        names = getattr(publication, option)
+        unknown = [] if names in (None, "__all__") else [n for n in names if n not in known]
+        if unknown:
+            yield _problem(
+                publication,
+                option,
+                f"names {_named(unknown)}, which the model does not have",
+                f"Its fields are {', '.join(known)}.",
+                id,
+            )
+    relations = [field.name for field in meta.many_to_many if isinstance(field, ManyToManyField)]
+    unknown = [name for name in publication.m2m if name not in relations]
+    if unknown:
+        yield _problem(
+            publication,
+            "m2m",
+            f"names {_named(unknown)}, which is no many-to-many field of the model",
+            f"It has {', '.join(relations) or 'none'}.",
+            "pubsub.E018",
+        )
+    if "password" in publication.field_names and publication.access != "private":
+        yield checks.Warning(
+            f"{meta.label} is published with its field 'password', to everybody who may read "
+            f"{', '.join(publication.nodes)}.",
+            hint="Name the fields that are for everybody's eyes: fields = [...].",
+            obj=publication.model,
+            id="pubsub.W003",
+        )
+
+
+def _check_item_id(publication: Publication) -> Iterator[Error]:
+    item_id = publication.item_id
+    if item_id is not None and item_id != "pk" and not _is_unique(publication, item_id):
+        yield _problem(
+            publication,
+            "item_id",
+            "is no unique field of the model, so that rows would overwrite each other's items",
+            "Choose 'pk', a field with unique=True, or None for a log.",
+            "pubsub.E019",
+        )
+    if item_id is None and publication.throttle is not None:
+        yield _problem(
+            publication,
+            "throttle",
+            "has no effect on a log, where nothing is updated",
+            "Remove it, or give items an id: item_id = 'pk'.",
+            "pubsub.E020",
+        )
+
+
+def _check_format(publication: Publication) -> Iterator[Error]:
+    if publication.format in FORMATS:
+        return
+    try:
+        serializer(publication.format)
+    except Exception as error:  # noqa: BLE001 (an import may raise anything)
+        yield _problem(
+            publication,
+            "format",
+            f"cannot be used: {error}",
+            f"Choose {_named(FORMATS)}, or the dotted path of a serializer.",
+            "pubsub.E021",
+        )
+
+
+def _check_access(publication: Publication) -> Iterator[Error]:
+    if publication.access is not None and publication.access not in ACCESS_MODELS:
+        yield _problem(
+            publication,
+            "access",
+            "is unknown",
+            f"Choose {_named(ACCESS_MODELS)}.",
+            "pubsub.E022",
+        )
+
+
+def _check_numbers(publication: Publication) -> Iterator[Error]:
+    for option in ("max_items", "expire", "throttle"):
+        value: Any = getattr(publication, option)
+        if value is None or (option == "max_items" and value == "max"):
+            continue
+        number = seconds(value) if isinstance(value, timedelta) else value
+        whole = option == "max_items"
+        kinds = (int,) if whole else (int, float)
+        if isinstance(number, bool) or not isinstance(number, kinds) or number <= 0:
+            yield _problem(
+                publication,
+                option,
+                "is no positive number",
+                "Give a whole number, or 'max'." if whole else "Give seconds, or a timedelta.",
+                "pubsub.E023",
+            )
+
+
+def _check_nodes(publication: Publication) -> Iterator[Error]:
+    try:
+        for node in publication.nodes:
+            valid_node(node)
+    except (InvalidItem, TypeError) as error:
+        yield _problem(
+            publication,
+            "node",
+            f"cannot be used: {error}",
+            "Write a name such as '/blog/Post', or a list of them.",
+            "pubsub.E024",
+        )
+
+
+def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[Error]:
+    """Two publications may share a node, but not want it to be different things."""
+    first: dict[str, Publication] = {}
+    for publication in publications:
+        for node in publication.nodes:
+            other = first.setdefault(node, publication)
+            mine, theirs = publication.get_configuration(node), other.get_configuration(node)
+            if dict(mine) != dict(theirs):
+                yield Error(
+                    f"{publication.model._meta.label} and {other.model._meta.label} are published "
+                    f"on one node, {node}, and want it to be {dict(mine)} and {dict(theirs)}.",
+                    hint="Give both the same max_items, expire and access, or nodes of their own.",
+                    obj=publication.model,
+                    id="pubsub.E025",
+                )
+
+
+def _is_unique(publication: Publication, name: str) -> bool:
+    try:
+        field = publication.model._meta.get_field(name)
+    except FieldDoesNotExist:
+        return False
+    return isinstance(field, Field) and field.unique
+
+
+def _named(values: Iterable[str]) -> str:
+    return ", ".join(repr(value) for value in values)

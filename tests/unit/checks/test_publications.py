@@ -1,0 +1,122 @@
+"""pubsub/checks/publications.py: one test per id."""
+
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import models
+
+from pubsub import Publication, pubsub
+from pubsub.checks import check_publications
+from tests.testapp.models import Author, Badge, Person, Place, Post, Restaurant
+
+
+def ids():
+    return [message.id for message in check_publications()]
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (Post, {}),
+        (Post, {"fields": "__all__", "exclude": ["body"], "m2m": ["readers"]}),
+        (Post, {"fields": ["title", "author", "readers"], "events": ["created"]}),
+        (Restaurant, {"fields": ["name", "stars", "guests"], "m2m": ("guests",)}),
+        (Person, {"item_id": "email", "throttle": 0.5, "expire": timedelta(hours=1)}),
+        (Post, {"item_id": None, "events": {"created", "deleted"}, "max_items": "max"}),
+        (Post, {"format": "json", "access": "private", "max_items": 10}),
+        (Post, {"format": "django.core.serializers.json.Serializer", "access": "open"}),
+        (Post, {"node": ["/a", "/b"]}),
+        (Post, {"node": ()}),
+    ],
+)
+def test_options_that_make_sense_are_no_problem(register, model, options):
+    register(model, **options)
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "options", "says"),
+    [
+        ("pubsub.E014", {"fields": "title"}, "fields = ['title']"),
+        ("pubsub.E014", {"events": "created"}, "events = ['created']"),
+        ("pubsub.E014", {"exclude": "body"}, "no list of names"),
+        ("pubsub.E014", {"m2m": "readers"}, "no list of names"),
+        ("pubsub.E014", {"events": None}, "no list of names"),
+        ("pubsub.E015", {"events": ["created", "saved"]}, "'saved', which never happens"),
+        ("pubsub.E016", {"fields": ["title", "headline"]}, "'headline', which the model does not"),
+        ("pubsub.E016", {"fields": ["pk"]}, "Its fields are id, title"),
+        ("pubsub.E017", {"exclude": ["headline"]}, "'headline'"),
+        ("pubsub.E018", {"m2m": ["author"]}, "It has readers"),
+        ("pubsub.E018", {"m2m": ["nobody"]}, "'nobody'"),
+        ("pubsub.E019", {"item_id": "title"}, "overwrite each other"),
+        ("pubsub.E019", {"item_id": "slug"}, "'slug' is no unique field"),
+        ("pubsub.E020", {"item_id": None, "throttle": 1}, "no effect on a log"),
+        ("pubsub.E021", {"format": "yaml"}, "Choose 'xml', 'json', 'atom'"),
+        ("pubsub.E021", {"format": "no.such.Serializer"}, "No module named"),
+        ("pubsub.E022", {"access": "public"}, "Choose 'open', 'private'"),
+        ("pubsub.E023", {"max_items": 0}, "no positive number"),
+        ("pubsub.E023", {"max_items": 1.5}, "whole number"),
+        ("pubsub.E023", {"expire": "1h"}, "seconds, or a timedelta"),
+        ("pubsub.E023", {"throttle": -1}, "no positive number"),
+        ("pubsub.E023", {"throttle": timedelta()}, "no positive number"),
+        ("pubsub.E023", {"max_items": True}, "no positive number"),
+        ("pubsub.E024", {"node": ""}, "must not be empty"),
+        ("pubsub.E024", {"node": ["/a", 7]}, "named by a str"),
+        ("pubsub.E024", {"node": "/\x08"}, "cannot carry"),
+    ],
+)
+def test_each_problem_has_its_id_and_says_what_to_do(register, expected, options, says):
+    register(Post, **options)
+    (message,) = check_publications()
+    assert message.id == expected
+    assert message.obj is Post
+    assert says in f"{message.msg} {message.hint}"
+    assert repr(next(iter(options.values()))) in message.msg or len(options) > 1
+
+
+def test_a_problem_is_told_under_the_name_of_its_class(register):
+    class Headlines(Publication):
+        fields = ("headline",)
+
+    register(Post, Headlines)
+    (message,) = check_publications()
+    assert message.msg.startswith("Headlines for testapp.Post: fields = ('headline',)")
+
+
+def test_two_publications_of_one_node_want_it_to_be_the_same(register):
+    register(Author, node="/all", max_items=10)
+    register(Badge, node=["/badges", "/all"], max_items=10)
+    assert ids() == []
+    register(Place, node="/all", access="private")
+    (message,) = check_publications()
+    assert message.id == "pubsub.E025"
+    assert "testapp.Place and testapp.Author" in message.msg
+
+
+def test_a_password_for_everybody_is_warned_of(register):
+    fields = {"password": models.CharField(max_length=100), "__module__": __name__}
+    meta = type("Meta", (), {"app_label": "testapp"})
+    account = type("Account", (models.Model,), {**fields, "Meta": meta})
+    try:
+        register(account, access="private")
+        assert ids() == []
+        pubsub.unregister(account)
+        register(account)
+        assert ids() == ["pubsub.W003"]
+        pubsub.unregister(account)
+        register(account, exclude=["password"])
+        assert ids() == []
+    finally:
+        del apps.all_models["testapp"]["account"]
+        apps.clear_cache()
+
+
+def test_the_checks_run_with_djangos(register):
+    register(Post, events=["saved"])
+    assert "pubsub.E015" in [message.id for message in run_checks(tags=["pubsub"])]
+    with pytest.raises(SystemCheckError, match=r"pubsub\.E015"):
+        call_command("check")
