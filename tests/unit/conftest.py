@@ -8,6 +8,7 @@ import pytest
 from pubsub import pubsub
 from pubsub.backends import locmem
 from pubsub.items import Item
+from pubsub.test import published  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
