@@ -1,0 +1,39 @@
+"""What the nodes on the server are like, against what the publications ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pubsub import nodes
+from pubsub.conf import conf
+from pubsub.exceptions import RequestRefused
+
+
+def wanted(node: str) -> dict[str, Any]:
+    """The configuration that a node should have (XEP-0060 §16.4.4)."""
+    return {**conf.node_defaults, **nodes.declared(node)}
+
+
+def difference(node: str) -> dict[str, tuple[str, str]] | None:
+    """What is different about a node: field → what it is and what it should be.
+
+    :returns: None where there is no such node; an empty dict where it is as it should be.
+    :raises PubSubError: when the server cannot be asked.
+    """
+    try:
+        there = nodes.configuration(node).result()
+    except RequestRefused as error:
+        if error.condition == "item-not-found":
+            return None
+        raise
+    asked = {field: _written(value) for field, value in wanted(node).items()}
+    return {
+        field: (there.get(field, "unknown to the server"), value)
+        for field, value in asked.items()
+        if there.get(field) != value
+    }
+
+
+def _written(value: Any) -> str:
+    """A value as a data form has it (XEP-0004 §3.3)."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
