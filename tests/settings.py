@@ -6,7 +6,7 @@ USE_TZ = True
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "/static/"
-INSTALLED_APPS = ["pubsub", "tests.testapp"]
+INSTALLED_APPS = ["pubsub", "tests.testapp", "tests.blog"]
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
     "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},

@@ -1,0 +1,68 @@
+"""docs/: every example does what the page says that it does."""
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from pubsub import pubsub
+from pubsub.signals import publish_failed
+from tests.blog import models
+
+PAGE = Path(__file__).parents[2] / "docs" / "publications.rst"
+SECTIONS = re.split(r"\n\n\n(?=.+\n=+\n)", PAGE.read_text(encoding="utf-8"))
+
+
+def title(section):
+    return section.partition("\n")[0].replace("`", "")
+
+
+@pytest.mark.django_db(transaction=True, reset_sequences=True)
+@pytest.mark.parametrize("section", SECTIONS[1:], ids=title)
+def test_the_examples_of_a_section_are_true(section, published):
+    def register(model, *args, **options):
+        """The page registers anew what it has registered above."""
+        if pubsub.is_registered(model):
+            pubsub.unregister(model)
+        pubsub.register(model, *args, **options)
+
+    names = {
+        "Publication": __import__("pubsub").Publication,
+        "pubsub": pubsub,
+        "published": published,
+        "register": register,
+        "blog": models.Blog.objects.create(name="News"),
+        "Blog": models.Blog,
+        "Post": models.Post,
+        "Tag": models.Tag,
+    }
+    test = doctest.DocTestParser().get_doctest(section, names, title(section), str(PAGE), 0)
+    said = []
+    receivers = list(publish_failed.receivers)
+    try:
+        doctest.DocTestRunner(verbose=False).run(test, out=said.append)
+    finally:
+        publish_failed.receivers = receivers
+        publish_failed.sender_receivers_cache.clear()
+        for publication in pubsub.publications:
+            if publication.model.__module__ == models.__name__:
+                pubsub.unregister(publication.model)
+    assert "".join(said) == ""
+
+
+def test_the_page_shows_the_models_that_its_examples_use():
+    shown = re.search(r"    # blog/models.py\n(.*?)\nand ", PAGE.read_text(), re.DOTALL)[1]
+    source = inspect.getsource(models).partition('"""\n\n')[2]
+    assert inspect.cleandoc(shown) == source.strip()
+
+
+def test_every_option_and_hook_is_described():
+    from pubsub import Publication
+
+    public = {name for name in vars(Publication) if not name.startswith("_")}
+    derived = {"nodes", "field_names", "columns", "configuration", "default_node"}
+    inner = {"row", "places", "make_items", "next_sequence"}
+    text = PAGE.read_text()
+    assert [name for name in public - derived - inner if f"``{name}" not in text] == []
