@@ -90,4 +90,9 @@ def affiliations(node: str) -> Future[dict[str, str]]:
     return get_backend().get_affiliations(node)
 
 
+def names() -> Future[list[str]]:
+    """The names of all nodes that we own, private ones included, sorted (XEP-0060 §5.7)."""
+    return get_backend().get_nodes()
+
+
 _declared: dict[str, list[Callable[[str], Mapping[str, Any]]]] = {}

@@ -62,6 +62,10 @@ class BaseBackend:
         """JID → owner, publisher, member, outcast …"""
         raise self._unsupported("get_affiliations")
 
+    def get_nodes(self) -> Future[list[str]]:
+        """The names of all nodes that we own, sorted."""
+        raise self._unsupported("get_nodes")
+
     # Private
 
     def _unsupported(self, operation: str) -> BackendError:

@@ -120,6 +120,9 @@ class XMPPBackend(BaseBackend):
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
         return self._connection.request(stanzas.affiliations(self._service, valid_node(node)))
 
+    def get_nodes(self) -> Future[list[str]]:
+        return self._connection.request(stanzas.own_nodes(self._service))
+
     # Private
 
     def _request(self, item: Item) -> Future[str]:

@@ -15,6 +15,7 @@ from pubsub.exceptions import RequestRefused
 NS_PUBSUB = "http://jabber.org/protocol/pubsub"
 NS_OWNER = f"{NS_PUBSUB}#owner"
 NS_ERRORS = f"{NS_PUBSUB}#errors"
+NS_DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
 NS_STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 
@@ -101,6 +102,24 @@ def parse_configuration(result: Node) -> dict[str, str]:
         found[name] = "\n".join(value.getData() for value in field.getTags("value"))
     found.pop("FORM_TYPE", None)
     return found
+
+
+def parse_disco_nodes(result: Node) -> list[str]:
+    """The names of nodes in the result of :func:`disco_nodes`, in the server's order."""
+    query = result.getTag("query", namespace=NS_DISCO_ITEMS)
+    children = query.getTags("item") if query is not None else []
+    return [name for child in children if (name := child.getAttr("node"))]
+
+
+def parse_own_nodes(result: Node) -> list[str]:
+    """The names of the nodes that we own, sorted, from the result of :func:`own_nodes`."""
+    tag = child_of(result, NS_PUBSUB, "affiliations")
+    children = tag.getTags("affiliation") if tag is not None else []
+    return sorted(
+        name
+        for child in children
+        if child.getAttr("affiliation") == "owner" and (name := child.getAttr("node"))
+    )
 
 
 def child_of(stanza: Node, namespace: str, name: str) -> Node | None:

@@ -15,6 +15,7 @@ from xmpp.simplexml import Node
 
 from pubsub.wire import answers
 from pubsub.wire.answers import (
+    NS_DISCO_ITEMS,
     NS_OWNER,
     NS_PUBSUB,
     NS_STANZAS,
@@ -177,6 +178,22 @@ def affiliations(service: str, node: str) -> Request[dict[str, str]]:
 def set_affiliations(service: str, node: str, states: Mapping[str, str]) -> Request[None]:
     """Set the affiliation of each JID as the node's owner (XEP-0060 §8.9.2)."""
     return _set_states("affiliation", service, node, states)
+
+
+def disco_nodes(service: str) -> Request[list[str]]:
+    """The nodes that the service shows to anybody (XEP-0030 §4, XEP-0060 §5.2).
+
+    ejabberd shows a hundred of them unless its ``max_nodes_discoitems`` says otherwise, and does
+    not say that there are more; for our own see :func:`own_nodes`.
+    """
+    body = f'<query xmlns="{NS_DISCO_ITEMS}"/>'
+    return Request("get", service, body, answers.parse_disco_nodes)
+
+
+def own_nodes(service: str) -> Request[list[str]]:
+    """All nodes that we own, by our affiliations (XEP-0060 §5.7)."""
+    body = f'<pubsub xmlns="{NS_PUBSUB}"><affiliations/></pubsub>'
+    return Request("get", service, body, answers.parse_own_nodes)
 
 
 def ping(domain: str) -> Request[None]:

@@ -301,6 +301,15 @@ def test_a_node_is_configured_when_asked(node):
     assert nodes.configuration(node).result(10)["max_items"] == "7"
 
 
+def test_all_our_nodes_are_known_by_name_private_ones_too(node):
+    ours = [f"{node}/{n:03}" for n in range(150)]  # more than ejabberd shows to anybody
+    created = [nodes.create(name, access_model="whitelist") for name in ours]
+    assert all(future.exception(10) is None for future in created)
+    found = nodes.names().result(10)
+    assert found == sorted(found)
+    assert [name for name in found if name.startswith(node)] == ours
+
+
 def test_subscribers_are_known_and_gone_when_they_leave(stack, node):
     publish(node, "Hello").result(10)
     with listening(stack.settings, node):

@@ -31,6 +31,8 @@ def test_backends_without_a_server_say_so_when_nodes_are_asked_for(serverless):
     for change in (nodes.create, nodes.configure, nodes.delete):
         with pytest.raises(BackendError, match="_node"):
             change("/home")
+    with pytest.raises(BackendError, match="Backend has no get_nodes"):
+        nodes.names()
 
 
 def test_the_console_shows_what_is_published(settings, capsys, db):

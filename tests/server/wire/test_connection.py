@@ -181,6 +181,16 @@ def test_the_owner_sees_and_sets_subscriptions_and_affiliations(account, connect
     assert (subscription.jid, subscription.state) == (bob, "subscribed")
 
 
+def test_nodes_are_found_by_discovery_and_by_affiliation(private_stack, connect, node):
+    stack = private_stack()
+    service = stack.settings["XMPP_PUBSUB_HOST"]
+    ask = connect(publisher(stack)).request
+    assert ask(stanzas.disco_nodes(service)).result(SECONDS) == []
+    ask(stanzas.create(service, node, {"access_model": "whitelist"})).result(SECONDS)
+    assert ask(stanzas.disco_nodes(service)).result(SECONDS) == [node]
+    assert ask(stanzas.own_nodes(service)).result(SECONDS) == [node]
+
+
 @pytest.mark.parametrize("id", ["<&>'\"", " a\tb\nc\r ", "€ \U0001f600", "]]>", "x" * 1000])
 def test_an_id_comes_back_as_it_was_sent(account, connect, service, node, id):
     ask = connect(account).request

@@ -71,6 +71,28 @@ def test_a_configuration_loses_its_prefix_and_its_form_type():
     assert found == {"title": "A title", "roster": "a\nb", "empty": ""}
 
 
+def test_nodes_are_read_by_name_and_addresses_without_one_are_left_out():
+    found = answers.parse_disco_nodes(
+        result(
+            '<query xmlns="http://jabber.org/protocol/disco#items"><item jid="p" node="/b"/>'
+            '<item jid="other.example.org"/><item jid="p" node="/a" name="A title"/></query>'
+        )
+    )
+    assert found == ["/b", "/a"]
+
+
+def test_of_our_affiliations_those_of_an_owner_name_our_nodes():
+    found = answers.parse_own_nodes(
+        result(
+            '<pubsub xmlns="http://jabber.org/protocol/pubsub"><affiliations>'
+            '<affiliation node="/b" affiliation="owner"/><affiliation affiliation="owner"/>'
+            '<affiliation node="/c" affiliation="member"/>'
+            '<affiliation node="/a" affiliation="owner"/></affiliations></pubsub>'
+        )
+    )
+    assert found == ["/a", "/b"]
+
+
 # Errors
 
 
@@ -108,9 +130,19 @@ def test_an_error_without_a_condition_is_undefined(body):
 tags = st.sampled_from(
     ["error", "pubsub", "items", "item", "publish", "subscription", "subscriptions"]
     + ["affiliation", "affiliations", "configure", "x", "field", "value", "text", "not-allowed"]
+    + ["query"]
 )
 namespaces = st.sampled_from(
-    [None, "jabber:client", answers.NS_PUBSUB, answers.NS_OWNER, ERRORS, STANZAS, "jabber:x:data"]
+    [
+        None,
+        "jabber:client",
+        answers.NS_DISCO_ITEMS,
+        answers.NS_PUBSUB,
+        answers.NS_OWNER,
+        ERRORS,
+        STANZAS,
+        "jabber:x:data",
+    ]
 )
 attributes = st.dictionaries(
     st.sampled_from(["id", "jid", "node", "type", "var", "subscription", "affiliation", "subid"]),
@@ -149,6 +181,8 @@ def test_no_answer_of_whatever_shape_makes_a_parser_raise(body):
     for name, value in answers.parse_configuration(answer).items():
         assert isinstance(name, str)
         assert isinstance(value, str)
+    for node in answers.parse_disco_nodes(answer) + answers.parse_own_nodes(answer):
+        assert isinstance(node, str)
     assert isinstance(stanzas.publish(SERVICE, "/n", "<e/>").parse(answer), str)
     assert isinstance(stanzas.subscribe(SERVICE, "/n", "a@b").parse(answer), str)
 

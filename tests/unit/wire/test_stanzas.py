@@ -139,6 +139,16 @@ def test_an_owner_asks_in_the_owners_namespace(request_, type, tag):
     assert (child.tag, child.attrib) == (tag, {"node": "/n"})
 
 
+def test_the_service_is_asked_for_its_nodes_and_for_ours():
+    for request, tag in (
+        (stanzas.disco_nodes(SERVICE), "{http://jabber.org/protocol/disco#items}query"),
+        (stanzas.own_nodes(SERVICE), f"{PUBSUB}pubsub/{PUBSUB}affiliations"),
+    ):
+        iq = build(request)
+        assert iq.attrib == {"type": "get", "to": SERVICE, "id": "id1"}
+        assert iq.find(tag).attrib == {}
+
+
 def test_a_ping_goes_to_the_domain():
     iq = build(stanzas.ping("example.org"))
     assert iq.attrib == {"type": "get", "to": "example.org", "id": "id1"}
