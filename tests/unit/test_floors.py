@@ -34,8 +34,8 @@ WAYS = {
     ],
     "matter": ["models", "signals", "items", "formats", "payloads", "instances", "context", "conf"],
     "wire": [
-        *["connection", "ledger", "session", "stream", "stanzas", "answers", "sasl"],
-        *["transport", "wakeup", "backoff", "account"],
+        *["connection", "ledger", "session", "stream", "stanzas", "events", "answers"],
+        *["sasl", "transport", "wakeup", "backoff", "account"],
     ],
 }
 

@@ -1,0 +1,104 @@
+"""What a pubsub service tells its subscribers, read from xmpppy's nodes, pure, no I/O.
+
+A server may send anything, so nothing here raises, whatever the shape of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from xmpp.simplexml import Node
+
+from pubsub.wire.answers import NS_PUBSUB
+
+NS_EVENT = f"{NS_PUBSUB}#event"
+NS_DELAY = "urn:xmpp:delay"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a node (XEP-0060 §7.1.2, §7.2.2, §8.4.2, §8.5.3, §8.8.4).
+
+    :param node: the node's name.
+    :param kind: ``item``: one was published; ``retract``: one was taken away; ``purge``: all
+        were; ``delete``: the node itself was; ``unsubscribed``: its owner ended the subscription.
+    :param id: of the item; empty where no single one is meant, or the server did not tell.
+    :param payload: of the item; None where the server sent none.
+    :param at: when it was published, as the server tells it of a late item (XEP-0203); may be
+        empty.
+    """
+
+    node: str
+    kind: Literal["item", "retract", "purge", "delete", "unsubscribed"]
+    id: str = ""
+    payload: Node | None = None
+    at: str = ""
+
+
+class EventStream(Protocol):
+    """Events as they come: iterate over it, and close it.
+
+    Iterating waits for the next event, and raises a PubSubError when no more can come.
+    """
+
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes that are listened to."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+
+    def __next__(self) -> Event: ...
+
+    def __enter__(self) -> EventStream: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def close(self) -> None:
+        """Leave nothing behind on the server; the iteration ends."""
+
+
+def parse_events(message: Node, service: str) -> list[Event]:
+    """What a stanza from the service tells of nodes, in its order.
+
+    :param service: the JID of the pubsub service; what comes from others tells nothing, and so
+        does what is no event.
+    """
+    sender = message.getAttr("from") or ""
+    if (
+        message.getName() != "message"
+        or message.getAttr("type") == "error"
+        or sender.lower() != service.lower()
+    ):
+        return []
+    event = message.getTag("event", namespace=NS_EVENT)
+    delay = message.getTag("delay", namespace=NS_DELAY)
+    at = (delay.getAttr("stamp") if delay is not None else None) or ""
+    return list(_events(event, at)) if event is not None else []
+
+
+# Private
+
+
+def _events(event: Node, at: str) -> Iterator[Event]:
+    for part in filter(None, event.getChildren()):
+        node = part.getAttr("node") or ""
+        match part.getName() if node else "":
+            case "items":
+                yield from _items(part, node, at)
+            case "purge":
+                yield Event(node, "purge")
+            case "delete":
+                yield Event(node, "delete")
+            case "subscription" if part.getAttr("subscription") == "none":
+                yield Event(node, "unsubscribed")
+
+
+def _items(items: Node, node: str, at: str) -> Iterator[Event]:
+    for child in filter(None, items.getChildren()):
+        id = child.getAttr("id") or ""
+        if child.getName() == "item":
+            yield Event(node, "item", id, next(filter(None, child.getChildren()), None), at)
+        elif child.getName() == "retract":
+            yield Event(node, "retract", id)
