@@ -8,6 +8,7 @@ PubSubError
 │   └── StreamLost          an open stream ended before the answer came
 ├── RequestTimeout          the server did not answer in time
 ├── RequestRefused          the server answered with an error (``condition`` tells which)
+│   └── SubscriptionRefused it will not let us listen to a node
 ├── ServerLost              many rows: the rest is not even tried, nobody answers
 ├── QueueFull               more was published than fits the bounded queue
 ├── BackendError            the configured backend cannot do what was asked
@@ -84,6 +85,33 @@ class RequestRefused(PubSubError):
         detail = f" ({self.pubsub_condition})" if self.pubsub_condition else ""
         words = f": {self.text}" if self.text else ""
         return f"the server refused with {self.condition}{detail}{words}"
+
+
+class SubscriptionRefused(RequestRefused):
+    """The server does not let us listen to a node (XEP-0060 §6.1.3).
+
+    :param node: the node's name.  The rest is as in :class:`RequestRefused`.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        condition: str,
+        type: str = "",
+        text: str = "",
+        pubsub_condition: str = "",
+    ) -> None:
+        super().__init__(condition, type, text, pubsub_condition)
+        self.args = (node, *self.args)  # from which copies are made
+        self.node = node
+
+    def __str__(self) -> str:
+        if self.condition == "item-not-found":
+            return (
+                f"there is no node {self.node!r} to listen to; publish something to it first, "
+                "or create it with nodes.create()"
+            )
+        return f"cannot listen to the node {self.node!r}: {super().__str__()}"
 
 
 class ServerLost(PubSubError):

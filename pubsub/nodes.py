@@ -1,7 +1,7 @@
 """Nodes on the server: their configuration, their items, and who is on them (XEP-0060 §8).
 
-All but ensure() return a Future that fails with RequestRefused when the server says no, and raise
-BackendError at once when the configured backend has no server to ask.
+All but ensure() and listen() return a Future that fails with RequestRefused when the server says
+no, and raise BackendError at once when the configured backend has no server to ask.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from pubsub.backends import get_backend
 from pubsub.wire.answers import PublishedItem, Subscription
+from pubsub.wire.events import EventStream
 
 
 def create(node: str, **configuration: Any) -> Future[None]:
@@ -93,6 +94,30 @@ def affiliations(node: str) -> Future[dict[str, str]]:
 def names() -> Future[list[str]]:
     """The names of all nodes that we own, private ones included, sorted (XEP-0060 §5.7)."""
     return get_backend().get_nodes()
+
+
+def listen(*nodes: str, report: Callable[[str], None] | None = None) -> EventStream:
+    """Subscribe to nodes as the publisher (XEP-0060 §6.1), on a stream of its own.
+
+    ::
+
+        with nodes.listen("/blog/Post") as events:
+            for event in events:
+                print(event.node, event.id, event.kind)
+
+    Iterating waits for the next :class:`~pubsub.wire.events.Event`.  A stream that is lost is
+    opened again, and what is published in between is not brought later.  Close it, as ``with``
+    does: the server does not end subscriptions by itself.
+
+    :param nodes: names of nodes that exist.
+    :param report: is told, in a sentence, of streams lost and found again, and of nodes that were
+        deleted; by default these are warnings of the logger ``pubsub``.
+    :raises BackendError: when the configured backend has no server to listen to.
+    :raises StreamError: when no stream can be opened.
+    :raises SubscriptionRefused: when the server refuses one of the nodes; none stays subscribed.
+    :raises InvalidNode: for a name that no node can have.
+    """
+    return get_backend().listen(nodes, report)
 
 
 _declared: dict[str, list[Callable[[str], Mapping[str, Any]]]] = {}

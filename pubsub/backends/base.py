@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
 from pubsub.exceptions import BackendError
 from pubsub.items import Item
 from pubsub.wire.answers import PublishedItem, Subscription
+from pubsub.wire.events import EventStream
 
 
 class BaseBackend:
@@ -65,6 +66,12 @@ class BaseBackend:
     def get_nodes(self) -> Future[list[str]]:
         """The names of all nodes that we own, sorted."""
         raise self._unsupported("get_nodes")
+
+    def listen(
+        self, nodes: Iterable[str], report: Callable[[str], None] | None = None
+    ) -> EventStream:
+        """Subscribe, on a stream of its own; see :func:`pubsub.nodes.listen`."""
+        raise self._unsupported("listen")
 
     # Private
 

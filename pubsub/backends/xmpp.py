@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +12,15 @@ from typing import Any
 
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
+from pubsub.exceptions import InvalidNode
 from pubsub.futures import follow, resolved
 from pubsub.items import Item, valid_configuration, valid_node
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.connection import Connection
+from pubsub.wire.events import EventStream
+from pubsub.wire.listening import Listener
 
 logger = logging.getLogger("pubsub")
 
@@ -34,18 +37,16 @@ class XMPPBackend(BaseBackend):
     def __init__(self) -> None:
         self._service = conf.pubsub_host
         self._node_defaults = conf.node_defaults
-        self._connection = Connection(
-            Account(
-                jid=conf.jid,
-                password=conf.password,
-                host=conf.host,
-                port=conf.port,
-                tls=conf.tls,
-                ca_file=conf.ca_file,
-                timeout=conf.timeout,
-            ),
-            queue_size=conf.queue_size,
+        self._account = Account(
+            jid=conf.jid,
+            password=conf.password,
+            host=conf.host,
+            port=conf.port,
+            tls=conf.tls,
+            ca_file=conf.ca_file,
+            timeout=conf.timeout,
         )
+        self._connection = Connection(self._account, queue_size=conf.queue_size)
         self._existing: dict[str, None] = {}  # in order of creation, to forget the oldest
         self._losses = 0
         self._existing_lock = threading.Lock()
@@ -122,6 +123,14 @@ class XMPPBackend(BaseBackend):
 
     def get_nodes(self) -> Future[list[str]]:
         return self._connection.request(stanzas.own_nodes(self._service))
+
+    def listen(
+        self, nodes: Iterable[str], report: Callable[[str], None] | None = None
+    ) -> EventStream:
+        names = [valid_node(node) for node in nodes]
+        if not names:
+            raise InvalidNode("there is no node to listen to; name at least one")
+        return Listener(self._account, self._service, names, report=report or logger.warning)
 
     # Private
 

@@ -34,10 +34,23 @@ WAYS = {
     ],
     "matter": ["models", "signals", "items", "formats", "payloads", "instances", "context", "conf"],
     "wire": [
-        *["connection", "ledger", "session", "stream", "stanzas", "events", "answers"],
+        *[
+            "connection",
+            "listening",
+            "dialogue",
+            "ledger",
+            "session",
+            "stream",
+            "stanzas",
+            "events",
+            "answers",
+        ],
         *["sasl", "transport", "wakeup", "backoff", "account"],
     ],
 }
+
+#: What opens streams.
+OPENING = ["connection", "listening", "dialogue", "session", "stream"]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -130,7 +143,7 @@ def test_only_the_stair_joins_backends_and_connections():
         for path in MODULES
         if room(path) != "wire"
         and path != PACKAGE / "backends" / "xmpp.py"
-        and imports(path) & {"pubsub.wire.connection", "pubsub.wire.session", "pubsub.wire.stream"}
+        and imports(path) & {f"pubsub.wire.{other}" for other in OPENING}
     ]
     assert offenders == []
 
