@@ -90,6 +90,29 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def element_text(element: ET.Element) -> str:
+    """An element as text that stays what it is inside an ``<entry>``.
+
+    ElementTree writes whatever it is given, so the result is read back: a name with a blank in
+    it would otherwise end the stream.
+
+    :raises InvalidItem: when it cannot be written, saying why.
+    """
+    try:
+        # Whatever is nested too deeply ends here; copied, it would end the process.
+        ET.tostring(element)
+        if not all(isinstance(child.tag, str) for child in element.iter()):
+            raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
+        root, namespace = _with_default_namespace(element)
+        text = ET.tostring(root, encoding="unicode")
+        name = text[: re.search(r"[\s/>]", text).start()]  # type: ignore[union-attr]
+        text = f"{name} xmlns={quoteattr(namespace)}{text[len(name) :]}"
+        ET.fromstring(text)  # noqa: S314 (our own text)
+    except (TypeError, ValueError, AttributeError, RecursionError, ET.ParseError) as error:
+        raise InvalidItem(f"the element {element.tag!r} cannot be written: {error}") from error
+    return text
+
+
 # Private
 
 
@@ -107,7 +130,7 @@ def _content(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return f'<json xmlns="{NS_JSON}">{escape(_json(value))}</json>'
     if isinstance(value, ET.Element):
-        return _element(value)
+        return element_text(value)
     if isinstance(value, Model):
         return to_xml(value)
     raise TypeError(
@@ -122,27 +145,6 @@ def _json(value: Any) -> str:
         return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidItem(f"{shortened(value)} is no JSON: {error}") from error
-
-
-def _element(element: ET.Element) -> str:
-    """An element as text that stays what it is inside an ``<entry>``.
-
-    ElementTree writes whatever it is given, so the result is read back: a name with a blank in
-    it would otherwise end the stream.
-    """
-    try:
-        # Whatever is nested too deeply ends here; copied, it would end the process.
-        ET.tostring(element)
-        if not all(isinstance(child.tag, str) for child in element.iter()):
-            raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
-        root, namespace = _with_default_namespace(element)
-        text = ET.tostring(root, encoding="unicode")
-        name = text[: re.search(r"[\s/>]", text).start()]  # type: ignore[union-attr]
-        text = f"{name} xmlns={quoteattr(namespace)}{text[len(name) :]}"
-        ET.fromstring(text)  # noqa: S314 (our own text)
-    except (TypeError, ValueError, AttributeError, RecursionError, ET.ParseError) as error:
-        raise InvalidItem(f"the element {element.tag!r} cannot be written: {error}") from error
-    return text
 
 
 def _with_default_namespace(element: ET.Element) -> tuple[ET.Element, str]:
@@ -161,7 +163,7 @@ def _with_default_namespace(element: ET.Element) -> tuple[ET.Element, str]:
 
 
 def _with_first_child(entry: ET.Element, meta: str) -> str:
-    text = _element(entry)
+    text = element_text(entry)
     start = re.match(r"<(?:[^\"'>]|\"[^\"]*\")*>", text)
     assert start is not None  # ElementTree puts attributes between double quotes
     if start[0].endswith("/>"):

@@ -13,7 +13,10 @@ PACKAGE = Path(pubsub.__file__).parent
 FLOORS = [
     {"exceptions", "futures", "spool"},
     {"wire"},
-    {"conf", "context", "instances", "payloads", "formats", "items", "signals", "models"},
+    {
+        *{"models", "signals", "entries", "items", "formats", "payloads", "instances"},
+        *{"context", "conf"},
+    },
     {"backends"},
     {
         *{"querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"},
@@ -32,7 +35,10 @@ WAYS = {
         *["querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"],
         *["publications", "publishing", "throttling", "commits", "nodes", "credentials"],
     ],
-    "matter": ["models", "signals", "items", "formats", "payloads", "instances", "context", "conf"],
+    "matter": [
+        *["models", "signals", "entries", "items", "formats", "payloads", "instances"],
+        *["context", "conf"],
+    ],
     "wire": [
         *[
             "connection",
