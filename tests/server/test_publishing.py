@@ -310,6 +310,18 @@ def test_all_our_nodes_are_known_by_name_private_ones_too(node):
     assert [name for name in found if name.startswith(node)] == ours
 
 
+def test_what_is_published_is_heard_by_who_listens(node):
+    nodes.create(node).result(10)
+    with nodes.listen(node) as events:
+        publish(node, "Hello", item_id="7").result(10)
+        event = next(events)
+        assert (event.node, event.id, event.kind) == (node, "7", "item")
+    assert list(events) == []
+    assert nodes.subscriptions(node).result(10) == []
+    with pytest.raises(InvalidItem, match="name at least one"):
+        nodes.listen()
+
+
 def test_subscribers_are_known_and_gone_when_they_leave(stack, node):
     publish(node, "Hello").result(10)
     with listening(stack.settings, node):

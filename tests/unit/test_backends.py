@@ -33,6 +33,8 @@ def test_backends_without_a_server_say_so_when_nodes_are_asked_for(serverless):
             change("/home")
     with pytest.raises(BackendError, match="Backend has no get_nodes"):
         nodes.names()
+    with pytest.raises(BackendError, match=r"Backend has no listen\(\)"):
+        nodes.listen("/home")
 
 
 def test_the_console_shows_what_is_published(settings, capsys, db):
