@@ -81,6 +81,11 @@ def items(node: str, max_items: int | None = None) -> Future[list[PublishedItem]
     return get_backend().get_items(node, max_items)
 
 
+def count(node: str) -> Future[int]:
+    """How many items a node has, without fetching them (XEP-0059 §2.7)."""
+    return get_backend().count_items(node)
+
+
 def subscriptions(node: str) -> Future[list[Subscription]]:
     """Who is subscribed to a node (XEP-0060 §8.8)."""
     return get_backend().get_subscriptions(node)

@@ -55,6 +55,10 @@ class BaseBackend:
         """The items of a node, or so many of the newest."""
         raise self._unsupported("get_items")
 
+    def count_items(self, node: str) -> Future[int]:
+        """How many items a node has."""
+        raise self._unsupported("count_items")
+
     def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
         """Who is subscribed."""
         raise self._unsupported("get_subscriptions")

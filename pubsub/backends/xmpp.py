@@ -115,6 +115,9 @@ class XMPPBackend(BaseBackend):
         request = stanzas.items(self._service, valid_node(node), max_items=max_items)
         return self._connection.request(request)
 
+    def count_items(self, node: str) -> Future[int]:
+        return self._connection.request(stanzas.count(self._service, valid_node(node)))
+
     def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
         return self._connection.request(stanzas.subscriptions(self._service, valid_node(node)))
 

@@ -15,7 +15,7 @@ from pubsub.exceptions import RequestRefused
 NS_PUBSUB = "http://jabber.org/protocol/pubsub"
 NS_OWNER = f"{NS_PUBSUB}#owner"
 NS_ERRORS = f"{NS_PUBSUB}#errors"
-NS_DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
+NS_RSM = "http://jabber.org/protocol/rsm"
 NS_STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"
 
 
@@ -104,11 +104,11 @@ def parse_configuration(result: Node) -> dict[str, str]:
     return found
 
 
-def parse_disco_nodes(result: Node) -> list[str]:
-    """The names of nodes in the result of :func:`disco_nodes`, in the server's order."""
-    query = result.getTag("query", namespace=NS_DISCO_ITEMS)
-    children = query.getTags("item") if query is not None else []
-    return [name for child in children if (name := child.getAttr("node"))]
+def parse_count(result: Node) -> int:
+    """The number in the result of :func:`count`; 0 where the server counts nothing."""
+    tag = child_of(result, NS_PUBSUB, "set")
+    text = (tag.getTagData("count") if tag is not None else None) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def parse_own_nodes(result: Node) -> list[str]:

@@ -15,9 +15,9 @@ from xmpp.simplexml import Node
 
 from pubsub.wire import answers
 from pubsub.wire.answers import (
-    NS_DISCO_ITEMS,
     NS_OWNER,
     NS_PUBSUB,
+    NS_RSM,
     NS_STANZAS,
     PublishedItem,
     Subscription,
@@ -180,14 +180,13 @@ def set_affiliations(service: str, node: str, states: Mapping[str, str]) -> Requ
     return _set_states("affiliation", service, node, states)
 
 
-def disco_nodes(service: str) -> Request[list[str]]:
-    """The nodes that the service shows to anybody (XEP-0030 §4, XEP-0060 §5.2).
-
-    ejabberd shows a hundred of them unless its ``max_nodes_discoitems`` says otherwise, and does
-    not say that there are more; for our own see :func:`own_nodes`.
-    """
-    body = f'<query xmlns="{NS_DISCO_ITEMS}"/>'
-    return Request("get", service, body, answers.parse_disco_nodes)
+def count(service: str, node: str) -> Request[int]:
+    """How many items a node has (XEP-0059 §2.7: a page of none of them)."""
+    body = (
+        f'<pubsub xmlns="{NS_PUBSUB}"><items node={quoteattr(node)}/>'
+        f'<set xmlns="{NS_RSM}"><max>0</max></set></pubsub>'
+    )
+    return Request("get", service, body, answers.parse_count)
 
 
 def own_nodes(service: str) -> Request[list[str]]:

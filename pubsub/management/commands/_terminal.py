@@ -7,10 +7,13 @@ import os
 import select
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+
+from django.core.management.base import BaseCommand
 
 #: What a shell calls the exit status of a program that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -30,6 +33,19 @@ def quiet_log() -> Iterator[None]:
         yield
     finally:
         logging.getLogger("pubsub").removeHandler(handler)
+
+
+class InterruptibleCommand(BaseCommand):
+    """A command that Ctrl-C ends without a traceback; what it has queued is still sent."""
+
+    requires_system_checks = ["pubsub"]
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted.")
+            sys.exit(INTERRUPTED)
 
 
 class Ending:

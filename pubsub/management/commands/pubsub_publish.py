@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from pubsub.backends import get_backend
+from pubsub import nodes
 from pubsub.exceptions import InvalidItem, PubSubError
-from pubsub.items import NS_JSON, make_item
+from pubsub.items import make_item
 from pubsub.management.commands._terminal import INTERRUPTED, quiet_log
+from pubsub.payloads import NS_JSON
+from pubsub.publishing import send
 
 EXCERPT = 20  # characters on both sides of a mistake
 
@@ -53,9 +55,10 @@ class Command(BaseCommand):
         try:
             value = read_json(content) if options["json"] else content
             # Not by publish(), which would wait for the commit where there is a transaction.
-            item = make_item(node, value, id=options["id"])
+            configuration = nodes.declared(node)
+            item = make_item(node, value, id=options["id"], configuration=configuration)
             with quiet_log():
-                item_id = get_backend().send(item).result()
+                item_id = send(item).result()
         except (InvalidItem, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except PubSubError as error:

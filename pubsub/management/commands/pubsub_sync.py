@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db.models import Model, QuerySet
 
 from pubsub import nodes, publish_rows, pubsub
 from pubsub.exceptions import PubSubError
+from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
 from pubsub.management.differences import difference, wanted
 from pubsub.publications import Publication
 
@@ -19,7 +20,7 @@ from pubsub.publications import Publication
 STEP = 500
 
 
-class Command(BaseCommand):
+class Command(InterruptibleCommand):
     help = (
         "Creates the nodes of all publications on the server, and configures those that are "
         "there already but different. Nodes that a publication names for each row by itself are "
@@ -51,7 +52,8 @@ class Command(BaseCommand):
         publications = self.chosen(options["models"])
         only_look = options["dry_run"] or options["check"]
         try:
-            differences = sum(self.sync(publication, only_look) for publication in publications)
+            with quiet_log():
+                differences = sum(self.sync(publication, only_look) for publication in publications)
             if options["fill"]:
                 for publication in publications:
                     self.fill(publication, only_look)

@@ -71,14 +71,17 @@ def test_a_configuration_loses_its_prefix_and_its_form_type():
     assert found == {"title": "A title", "roster": "a\nb", "empty": ""}
 
 
-def test_nodes_are_read_by_name_and_addresses_without_one_are_left_out():
-    found = answers.parse_disco_nodes(
-        result(
-            '<query xmlns="http://jabber.org/protocol/disco#items"><item jid="p" node="/b"/>'
-            '<item jid="other.example.org"/><item jid="p" node="/a" name="A title"/></query>'
-        )
-    )
-    assert found == ["/b", "/a"]
+@pytest.mark.parametrize(
+    ("text", "number"), [("120", 120), ("0", 0), ("", 0), ("many", 0), ("-1", 0), ("9" * 30, 0)]
+)
+def test_items_are_counted_where_the_server_says_how_many(text, number):
+    counted = f'<set xmlns="http://jabber.org/protocol/rsm"><count>{text}</count></set>'
+    found = result(f'<pubsub xmlns="http://jabber.org/protocol/pubsub">{counted}</pubsub>')
+    assert answers.parse_count(found) == number
+
+
+def test_items_are_not_counted_where_the_server_says_nothing():
+    assert answers.parse_count(result("")) == 0
 
 
 def test_of_our_affiliations_those_of_an_owner_name_our_nodes():
@@ -136,7 +139,7 @@ namespaces = st.sampled_from(
     [
         None,
         "jabber:client",
-        answers.NS_DISCO_ITEMS,
+        answers.NS_RSM,
         answers.NS_PUBSUB,
         answers.NS_OWNER,
         ERRORS,
@@ -181,7 +184,8 @@ def test_no_answer_of_whatever_shape_makes_a_parser_raise(body):
     for name, value in answers.parse_configuration(answer).items():
         assert isinstance(name, str)
         assert isinstance(value, str)
-    for node in answers.parse_disco_nodes(answer) + answers.parse_own_nodes(answer):
+    assert answers.parse_count(answer) >= 0
+    for node in answers.parse_own_nodes(answer):
         assert isinstance(node, str)
     assert isinstance(stanzas.publish(SERVICE, "/n", "<e/>").parse(answer), str)
     assert isinstance(stanzas.subscribe(SERVICE, "/n", "a@b").parse(answer), str)

@@ -139,14 +139,16 @@ def test_an_owner_asks_in_the_owners_namespace(request_, type, tag):
     assert (child.tag, child.attrib) == (tag, {"node": "/n"})
 
 
-def test_the_service_is_asked_for_its_nodes_and_for_ours():
-    for request, tag in (
-        (stanzas.disco_nodes(SERVICE), "{http://jabber.org/protocol/disco#items}query"),
-        (stanzas.own_nodes(SERVICE), f"{PUBSUB}pubsub/{PUBSUB}affiliations"),
-    ):
-        iq = build(request)
-        assert iq.attrib == {"type": "get", "to": SERVICE, "id": "id1"}
-        assert iq.find(tag).attrib == {}
+def test_the_service_is_asked_for_our_affiliations():
+    iq = build(stanzas.own_nodes(SERVICE))
+    assert iq.attrib == {"type": "get", "to": SERVICE, "id": "id1"}
+    assert iq.find(f"{PUBSUB}pubsub/{PUBSUB}affiliations").attrib == {}
+
+
+def test_items_are_counted_by_a_page_of_none_of_them():
+    pubsub = build(stanzas.count(SERVICE, "/n"))[0]
+    assert pubsub.find(f"{PUBSUB}items").attrib == {"node": "/n"}
+    assert pubsub.findtext("{http://jabber.org/protocol/rsm}set/{*}max") == "0"
 
 
 def test_a_ping_goes_to_the_domain():
