@@ -107,6 +107,7 @@ def test_an_item_brings_fields_data_and_what_happened(page, node):
         "node": node,
         "id": "7",
         "event": "published",
+        "origin": None,
         "entry": "http://www.w3.org/2005/Atom",
         "fields": None,
         "data": {"a": [1, None]},

@@ -16,6 +16,7 @@ const META_NS = "urn:django-pubsub:1";
  * @property {string} id  the primary key of a model instance, else what the server chose
  * @property {string} [event]  "created", "updated", …
  * @property {string} [published]  when, as ISO 8601 text
+ * @property {string} [origin]  the public form of the id of the page whose request published it
  * @property {Element | null} entry  the payload, normally an Atom <entry>
  * @property {Record<string, FieldValue>} [fields]  of a model instance in Django's XML
  * @property {any} [data]  of a JSON payload
@@ -57,6 +58,7 @@ export function readItem(element, node, onProblem = () => {}) {
     id: element.getAttribute("id") ?? "",
     event: meta?.getAttribute("event") ?? undefined,
     published: meta?.getAttribute("at") ?? undefined,
+    origin: meta?.getAttribute("origin") ?? undefined,
     entry,
     fields: entry ? readFields(entry) : undefined,
     data: entry ? readData(entry, onProblem) : undefined,

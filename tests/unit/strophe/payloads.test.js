@@ -41,13 +41,15 @@ test("what cannot be published is refused at the call", () => {
   assert.throws(() => buildEntry("\u0007"), RangeError);
 });
 
-test("an item has node, id, event and time of its publication", () => {
-  const meta = '<meta xmlns="urn:django-pubsub:1" event="updated" at="2026-11-22T10:00:00.123456Z"/>';
+test("an item has node, id, event, time and origin of its publication", () => {
+  const meta =
+    '<meta xmlns="urn:django-pubsub:1" event="updated" at="2026-11-22T10:00:00.123456Z" origin="o-1"/>';
   const read = item(entry(`${meta}Hello`));
   assert.equal(read.node, "/n");
   assert.equal(read.id, "42");
   assert.equal(read.event, "updated");
   assert.equal(read.published, "2026-11-22T10:00:00.123456Z");
+  assert.equal(read.origin, "o-1");
   assert.equal(read.entry.textContent, "Hello");
   assert.equal(read.fields, undefined);
   assert.equal(read.data, undefined);
@@ -59,7 +61,8 @@ test("somebody else's meta is not ours", () => {
 
 test("an item without payload, or with a foreign one, is an item nevertheless", () => {
   assert.deepEqual({ ...item("") }, {
-    node: "/n", id: "42", event: undefined, published: undefined, entry: null, fields: undefined, data: undefined,
+    node: "/n", id: "42", event: undefined, published: undefined, origin: undefined, entry: null,
+    fields: undefined, data: undefined,
   });
   assert.equal(item('<geoloc xmlns="urn:geo"><lat>1</lat></geoloc>').entry.localName, "geoloc");
   assert.equal(readItem(element("<item/>"), "/n").id, "");
