@@ -2,7 +2,9 @@ import { Attention } from "./attention.js";
 import { pageConfig, resolveConfig, transportUrl } from "./config.js";
 import { Connection } from "./connection.js";
 import { credentials } from "./credentials.js";
+import { Origin } from "./origin.js";
 import { isolated, report } from "./report.js";
+import { Requests } from "./requests.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
 import { checkHandlers, Feed, leave } from "./subscription.js";
 
@@ -39,6 +41,8 @@ export class PubSubClient extends EventTarget {
   /** @type {Set<string>} */
   #declined = new Set();
   #watching = new AbortController();
+  #origin = new Origin();
+  #requests = new Requests(this.#origin.id, this.#watching.signal);
 
   /** @param {Options} [options]  nick; username and password; or jid, sid and rid */
   constructor(options = {}) {
@@ -118,6 +122,29 @@ export class PubSubClient extends EventTarget {
     const send = (/** @type {any} */ request) => this.#connection.request(this.#service, request);
     const answers = await Promise.all(requests.map(send));
     return answers.map(parsePublished);
+  }
+
+  /** What a request to the site bears so that this page knows the items that come of it. */
+  get headers() {
+    return this.#requests.headers;
+  }
+
+  /**
+   * The browser's fetch(), with these headers where it asks the page's own origin.
+   * @param {RequestInfo | URL} input
+   * @param {RequestInit} [init]
+   */
+  fetch(input, init) {
+    return this.#requests.fetch(input, init);
+  }
+
+  /**
+   * Lets all requests of htmx and jQuery to the page's own origin bear these headers; jQuery must
+   * be there already.
+   * @returns {() => void} undoes it, as disconnect() does
+   */
+  markRequests() {
+    return this.#requests.mark();
   }
 
   /** Leaves for good; nothing stays behind on the server. */
