@@ -36,6 +36,7 @@ export class Connection {
   #url;
   #credentials;
   #hooks;
+  #ready;
 
   /**
    * @param {URL} url
@@ -44,14 +45,16 @@ export class Connection {
    * @param {() => void} hooks.onOnline
    * @param {(message: Element) => void} hooks.onMessage
    * @param {(state: State) => void} hooks.onState
+   * @param {Promise<unknown>} [ready]  no session is opened before it is resolved
    */
-  constructor(url, credentials, hooks) {
+  constructor(url, credentials, hooks, ready = Promise.resolve()) {
     if (credentials.kind === "account" && !isConfidential(url)) {
       throw new Error(`A password is sent over TLS only, and ${url.href} has none`);
     }
     this.#url = url;
     this.#credentials = credentials;
     this.#hooks = hooks;
+    this.#ready = ready;
   }
 
   get state() {
@@ -110,7 +113,7 @@ export class Connection {
 
   // Private
 
-  #connect() {
+  async #connect() {
     clearTimeout(this.#retry);
     if (this.#spent) {
       this.#wanted = false;
@@ -118,8 +121,9 @@ export class Connection {
       return;
     }
     this.#become("connecting");
-    if (!this.#wanted) {
-      return; // whoever heard "connecting" has closed us
+    await this.#ready;
+    if (this.#state !== "connecting" || this.#session) {
+      return; // closed or suspended meanwhile, or somebody else has waited, too
     }
     this.#spent = this.#credentials.kind === "attached";
     const session = new Session(this.#url, this.#credentials.login(), {
