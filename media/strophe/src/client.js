@@ -6,7 +6,7 @@ import { Origin } from "./origin.js";
 import { isolated, report } from "./report.js";
 import { Requests } from "./requests.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
-import { checkHandlers, Feed, leave } from "./subscription.js";
+import { checkExcludeSelf, checkHandlers, Feed, leave } from "./subscription.js";
 
 /** @typedef {import("./subscription.js").Handlers} Handlers */
 /** @typedef {import("./stanzas.js").Item} Item */
@@ -16,6 +16,8 @@ import { checkHandlers, Feed, leave } from "./subscription.js";
  * @property {string | string[]} [node]  subscribed at once
  * @property {(entry: any, client: PubSubClient) => void} [event_cb]  hears of each item of the
  *   nodes that have no handlers of their own: its <entry>, wrapped where the page has jQuery
+ * @property {boolean} [excludeSelf]  leaves out what this page's own requests have published:
+ *   neither event_cb hears of it nor any subscription that does not say otherwise
  */
 
 /**
@@ -50,16 +52,22 @@ export class PubSubClient extends EventTarget {
     if (options.event_cb && typeof options.event_cb !== "function") {
       throw new TypeError(`event_cb must be a function, not ${String(options.event_cb)}`);
     }
+    checkExcludeSelf(options.excludeSelf);
     const config = resolveConfig(pageConfig(document), options);
     const login = credentials(options, config);
     const url = transportUrl(config, document.baseURI, { boshOnly: login.kind === "attached" });
     this.#options = options;
     this.#service = config.service;
-    this.#connection = new Connection(url, login, {
-      onOnline: () => this.#feeds.forEach((feed) => feed.renew()),
-      onMessage: (message) => this.#onMessage(message),
-      onState: (detail) => this.dispatchEvent(new CustomEvent("state", { detail })),
-    });
+    this.#connection = new Connection(
+      url,
+      login,
+      {
+        onOnline: () => this.#feeds.forEach((feed) => feed.renew()),
+        onMessage: (message) => this.#onMessage(message),
+        onState: (detail) => this.dispatchEvent(new CustomEvent("state", { detail })),
+      },
+      this.#origin.ready, // nothing arrives before it is known which items are our own
+    );
     this.#attention = new Attention(window, this.#watching.signal);
     /**
      * The newest entries, as event_cb gets them; at most 1,000.
@@ -104,8 +112,12 @@ export class PubSubClient extends EventTarget {
   subscribe(node, handlers = BARE) {
     checkNode(node);
     checkHandlers(handlers);
+    const excludeSelf = handlers.excludeSelf ?? this.#excludeSelf;
+    if (excludeSelf) {
+      this.#origin.needed();
+    }
     const feed = this.#feeds.get(node) ?? this.#open(node);
-    return feed.add(handlers);
+    return feed.add(handlers, excludeSelf);
   }
 
   /**
@@ -155,6 +167,10 @@ export class PubSubClient extends EventTarget {
 
   // Private
 
+  get #excludeSelf() {
+    return this.#options.excludeSelf ?? false;
+  }
+
   /** @param {string} node */
   #open(node) {
     const feed = new Feed(node, this.#service, this.#connection, () => this.#feeds.delete(node));
@@ -199,14 +215,27 @@ export class PubSubClient extends EventTarget {
       if (!feed) {
         this.#decline(notification.node);
       } else if (notification.kind === "item") {
-        this.#attention.item(() => {
-          this.#remember(feed, notification.item);
-          feed.notify(notification);
-        });
+        this.#onItem(feed, notification);
       } else {
         feed.notify(notification);
       }
     }
+  }
+
+  /**
+   * @param {Feed} feed
+   * @param {import("./stanzas.js").ItemNotification} notification
+   */
+  #onItem(feed, notification) {
+    const own = this.#origin.made(notification.item);
+    if (own && this.#excludeSelf) {
+      feed.notify(notification, own); // no news, but a subscription may ask for it
+      return;
+    }
+    this.#attention.item(() => {
+      this.#remember(feed, notification.item);
+      feed.notify(notification, own);
+    });
   }
 
   /**

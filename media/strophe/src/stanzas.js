@@ -17,9 +17,11 @@ const STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas";
  * @typedef {{type: "get" | "set", content: string}} Request
  */
 
+/** @typedef {{kind: "item", node: string, item: Item}} ItemNotification */
+
 /**
  * One thing that an event message tells, in the order of the message.
- * @typedef {{kind: "item", node: string, item: Item}
+ * @typedef {ItemNotification
  *   | {kind: "retract", node: string, id: string}
  *   | {kind: "delete", node: string}} Notification
  */

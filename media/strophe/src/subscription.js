@@ -16,6 +16,8 @@ import { subscribe, unsubscribe } from "./stanzas.js";
  *   (kept for the catch-up that is to come: nothing fetches yet)
  * @property {(error: PubSubError) => void} [onError]  the server refused; without it
  *   the console shows the error
+ * @property {boolean} [excludeSelf]  whether onItem is spared what this page's own requests have
+ *   published; the client's option by default
  */
 
 /** One listener of a node, as the page holds it. */
@@ -25,13 +27,16 @@ export class Subscription {
   /**
    * @param {Feed} feed
    * @param {Handlers} handlers
+   * @param {boolean} excludeSelf
    */
-  constructor(feed, handlers) {
+  constructor(feed, handlers, excludeSelf) {
     this.#feed = feed;
     /** @readonly */
     this.node = feed.node;
     /** @readonly */
     this.handlers = handlers;
+    /** @readonly */
+    this.excludeSelf = excludeSelf;
   }
 
   /**
@@ -82,9 +87,12 @@ export class Feed {
     return [...this.#listeners].some((listener) => listener.handlers === handlers);
   }
 
-  /** @param {Handlers} handlers */
-  add(handlers) {
-    const subscription = new Subscription(this, handlers);
+  /**
+   * @param {Handlers} handlers
+   * @param {boolean} [excludeSelf]
+   */
+  add(handlers, excludeSelf = false) {
+    const subscription = new Subscription(this, handlers, excludeSelf);
     this.#listeners.add(subscription);
     if (this.#listeners.size === 1) {
       this.renew();
@@ -107,11 +115,18 @@ export class Feed {
     this.#subscribe();
   }
 
-  /** @param {import("./stanzas.js").Notification} notification */
-  notify(notification) {
+  /**
+   * @param {import("./stanzas.js").Notification} notification
+   * @param {boolean} [own]  an item that this page's own request has published
+   */
+  notify(notification, own = false) {
     switch (notification.kind) {
       case "item":
-        this.#each((handlers) => isolated(handlers.onItem, notification.item));
+        this.#each(({ onItem }, excludeSelf) => {
+          if (!(own && excludeSelf)) {
+            isolated(onItem, notification.item);
+          }
+        });
         break;
       case "retract":
         this.#each((handlers) => isolated(handlers.onRetract, notification.id));
@@ -195,10 +210,10 @@ export class Feed {
     }
   }
 
-  /** @param {(handlers: Handlers) => void} call */
+  /** @param {(handlers: Handlers, excludeSelf: boolean) => void} call */
   #each(call) {
-    for (const { handlers } of [...this.#listeners]) {
-      call(handlers);
+    for (const { handlers, excludeSelf } of [...this.#listeners]) {
+      call(handlers, excludeSelf);
     }
   }
 }
@@ -227,6 +242,14 @@ export function checkHandlers(handlers) {
     if (handler !== undefined && typeof handler !== "function") {
       throw new TypeError(`${name} must be a function, not ${String(handler)}`);
     }
+  }
+  checkExcludeSelf(/** @type {Handlers} */ (handlers).excludeSelf);
+}
+
+/** @param {unknown} value  undefined where nothing is said */
+export function checkExcludeSelf(value) {
+  if (value !== undefined && typeof value !== "boolean") {
+    throw new TypeError(`excludeSelf must be true or false, not ${String(value)}`);
   }
 }
 

@@ -72,7 +72,14 @@ test("handlers that would never be called are refused, by name", () => {
   }
   assert.throws(() => checkHandlers({ onItem: "show" }), /onItem must be a function, not show/);
   assert.throws(() => checkHandlers({ onRetract: null }), /onRetract must be a function/);
+  for (const wrong of [null, 1, "yes"]) {
+    assert.throws(() => checkHandlers({ excludeSelf: wrong }), {
+      name: "TypeError",
+      message: `excludeSelf must be true or false, not ${wrong}`,
+    });
+  }
   checkHandlers({});
+  checkHandlers({ onItem() {}, excludeSelf: true });
   checkHandlers({ onItem() {}, onError: undefined });
 });
 
@@ -120,6 +127,25 @@ test("every listener hears every event", () => {
   node.notify(item("1"));
   node.notify({ kind: "retract", node: "/n", id: "1" });
   assert.deepEqual(heard, [["a", "1"], ["b", "1"], ["gone", "1"]]);
+});
+
+test("who excludes himself hears no own item, others do, and all in order", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  node.add({ onItem: ({ id }) => heard.push(["a", id]) }, true);
+  node.add({ onItem: ({ id }) => heard.push(["b", id]) });
+  node.notify(item("1"));
+  node.notify(item("2"), true);
+  node.notify(item("3"));
+  assert.deepEqual(heard, [["a", "1"], ["b", "1"], ["b", "2"], ["a", "3"], ["b", "3"]]);
+});
+
+test("a retraction is always told", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  node.add({ onRetract: (id) => heard.push(id) }, true);
+  node.notify({ kind: "retract", node: "/n", id: "1" }, true);
+  assert.deepEqual(heard, ["1"]);
 });
 
 test("an exception in a callback is reported and disturbs no other", (t) => {
