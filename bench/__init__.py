@@ -1,0 +1,1 @@
+"""What django-pubsub costs: ``python -m bench`` measures it and prints it, a page at a time."""

@@ -1,0 +1,130 @@
+"""CPU time of blocks of calls, taken in turns; what is compared shares a run.  Knows no Django.
+
+A machine is never equally fast for long: only what alternates within seconds can be compared, so
+differences and ratios are taken within a round, and the median over the rounds is what counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Literal
+
+Clock = Callable[[], int]
+Whose = Literal["thread", "process"]
+
+
+def nothing() -> None:
+    """Need nothing to settle."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of equal calls.
+
+    :param run: makes all of them.
+    :param calls: how many it makes.
+    :param settle: waits until what they began is done; of no cost to the calling thread, but the
+        process is charged with it.
+    """
+
+    run: Callable[[], object]
+    calls: int
+    settle: Callable[[], object] = nothing
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU time of one call, in microseconds: of the calling thread, and of the whole process."""
+
+    thread: float
+    process: float
+
+    def of(self, whose: Whose) -> float:
+        """One of the two."""
+        return self.thread if whose == "thread" else self.process
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and their quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Spread:
+        """The spread of one value or more."""
+        known = sorted(values)
+        if len(known) == 1:
+            return cls(known[0], known[0], known[0])
+        return cls(*quantiles(known, n=4, method="inclusive"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a task costs beside another one, or alone.
+
+    :param cost: of the task itself, in microseconds.
+    :param base: of the other one.
+    :param added: the differences between the two, of each round.
+    :param ratio: the ratios of the two, of each round.
+    """
+
+    cost: Spread
+    base: Spread | None = None
+    added: Spread | None = None
+    ratio: Spread | None = None
+
+
+def take(
+    task: Task,
+    thread_clock: Clock = time.thread_time_ns,
+    process_clock: Clock = time.process_time_ns,
+) -> Cost:
+    """Run a task once."""
+    gc.collect()  # the rubbish of others is not its own
+    process_start = process_clock()
+    thread_start = thread_clock()
+    task.run()
+    thread = thread_clock() - thread_start
+    task.settle()
+    process = process_clock() - process_start
+    return Cost(thread / task.calls / 1000, process / task.calls / 1000)
+
+
+def in_turns(
+    tasks: Mapping[str, Task], rounds: int, take: Callable[[Task], Cost] = take
+) -> dict[str, list[Cost]]:
+    """Take the tasks one after the other, A B A B, so many times; the first round does not count.
+
+    :returns: the costs of each task, in the order of the rounds.
+    """
+    costs: dict[str, list[Cost]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name, task in tasks.items():
+            cost = take(task)
+            if number > 0:  # caches are filled and nodes created in the first
+                costs[name].append(cost)
+    return costs
+
+
+def compare(
+    costs: Sequence[Cost], base: Sequence[Cost] | None = None, whose: Whose = "thread"
+) -> Comparison:
+    """Compare a task's costs with those of another one in the same rounds, if there is one."""
+    ours = [cost.of(whose) for cost in costs]
+    if base is None:
+        return Comparison(Spread.over(ours))
+    theirs = [cost.of(whose) for cost in base]
+    pairs = list(zip(ours, theirs, strict=True))
+    return Comparison(
+        Spread.over(ours),
+        Spread.over(theirs),
+        Spread.over(our - their for our, their in pairs),
+        Spread.over(our / their for our, their in pairs if their > 0) if any(theirs) else None,
+    )

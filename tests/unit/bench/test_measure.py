@@ -1,0 +1,73 @@
+"""Measuring, with clocks that tell what they are told."""
+
+import pytest
+
+from bench.measure import Comparison, Cost, Spread, Task, compare, in_turns, take
+
+
+def clock(*nanoseconds: int):
+    told = iter(nanoseconds)
+    return lambda: next(told)
+
+
+def test_the_cost_is_that_of_one_call_in_microseconds():
+    task = Task(run=lambda: None, calls=10)
+    cost = take(task, thread_clock=clock(5_000, 25_000), process_clock=clock(1_000, 61_000))
+    assert cost == Cost(thread=2.0, process=6.0)
+
+
+def test_the_thread_is_not_charged_with_what_settles_and_the_process_is():
+    happened = []
+
+    def read(clock: str):
+        return lambda: happened.append(clock) or len(happened)
+
+    task = Task(lambda: happened.append("run"), 1, settle=lambda: happened.append("settle"))
+    take(task, thread_clock=read("thread"), process_clock=read("process"))
+    assert happened == ["process", "thread", "run", "thread", "settle", "process"]
+
+
+def test_tasks_take_turns_and_the_first_round_does_not_count():
+    happened = []
+
+    def note(task: Task) -> Cost:
+        task.run()
+        return Cost(thread=len(happened), process=0)
+
+    tasks = {name: Task(lambda name=name: happened.append(name), 1) for name in "AB"}
+    costs = in_turns(tasks, rounds=2, take=note)
+    assert happened == ["A", "B"] * 3
+    assert [cost.thread for cost in costs["A"]] == [3, 5]
+    assert [cost.thread for cost in costs["B"]] == [4, 6]
+
+
+@pytest.mark.parametrize(
+    ("values", "spread"),
+    [
+        ([7.0], Spread(7, 7, 7)),
+        ([3.0, 1.0], Spread(1.5, 2, 2.5)),
+        ([5.0, 1.0, 4.0, 2.0, 3.0], Spread(2, 3, 4)),
+        ([1.0, 1.0, 1.0, 1.0, 900.0], Spread(1, 1, 1)),
+    ],
+)
+def test_a_spread_is_the_median_between_the_quartiles(values: list[float], spread: Spread):
+    assert Spread.over(values) == spread
+
+
+def test_differences_and_ratios_are_those_of_each_round():
+    base = [Cost(10, 0), Cost(100, 0), Cost(20, 0)]  # the machine was slow in the second
+    ours = [Cost(15, 0), Cost(150, 0), Cost(30, 0)]
+    found = compare(ours, base)
+    assert found.ratio == Spread(1.5, 1.5, 1.5)
+    assert found.added == Spread(7.5, 10, 30)
+    assert (found.cost.median, found.base and found.base.median) == (30, 20)
+
+
+def test_a_comparison_is_of_the_thread_or_of_the_process():
+    costs = [Cost(thread=1, process=2)]
+    assert compare(costs, whose="process") == Comparison(Spread(2, 2, 2))
+    assert compare(costs) == Comparison(Spread(1, 1, 1))
+
+
+def test_there_is_no_ratio_to_what_costs_nothing():
+    assert compare([Cost(1, 0)], [Cost(0, 0)]).ratio is None
