@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PROGRAMS := venv node npm erl ejabberd nginx openssl
 
-.PHONY: help demo test lint client build clean programs
+.PHONY: help demo test bench lint client build clean programs
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -31,6 +31,10 @@ test: programs $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser,
 	@npm --prefix $(CLIENT) test
 	@echo "Testing the rest …"
 	@$(BIN)/python -m pytest -n 2
+
+bench: PROGRAMS := venv erl ejabberd openssl
+bench: programs $(VENV)/ready  ## measure what saves cost; `python -m bench --help` has more
+	@exec $(BIN)/python -m bench
 
 lint: $(VENV)/ready $(NPM_READY)  ## check style and types of Python and JavaScript
 	@$(BIN)/ruff check .
