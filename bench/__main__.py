@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.pages import PAGES, Conditions, Line, Page, Result, Run
 from pubsub.devstack import Stack, StackError, until_told_to_end
 
-ROUNDS, CALLS = 200, 100
+ROUNDS, CALLS = 100, 200
 QUICK_ROUNDS, QUICK_CALLS = 5, 20
 INTERRUPTED = 130  # what shells say of a program that Ctrl-C has ended
 

@@ -103,7 +103,7 @@ def repeat(call: Callable[[Row], object], count: int) -> None:
 def serving(backend: Backend, conditions: Conditions) -> Iterator[Callable[[], None]]:
     """Publish with a backend; gives a function that waits until all is acknowledged.
 
-    It publishes once more for that: of a block of 100 a hundredth, and the same for both twins.
+    It publishes once more for that: a 200th of a block, and the same for both twins.
 
     :raises BenchError: at the end of a block in which something was not published.
     """
