@@ -21,8 +21,8 @@ from bench.measure import Task
 from bench.models import Plain, Registered, Row
 from bench.pages import Conditions, Line, Page, Run
 from pubsub.backends import locmem
-from pubsub.instances import to_xml
 from pubsub.items import make_item
+from pubsub.rowxml import to_xml
 from pubsub.signals import item_published, publish_failed
 from pubsub.wire import stanzas
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from copy import copy
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db.models import Field, Model
 
 from pubsub.exceptions import InvalidItem
@@ -86,36 +86,22 @@ def as_parent(instance: Model, parent: type[M]) -> M:
     return parent.from_db(instance._state.db, names, [values[name] for name in names])
 
 
-def parents_of(model: type[Model]) -> Iterator[type[Model]]:
-    """The models with tables of their own that a model inherits from, the eldest first."""
-    for base in reversed(model.__mro__):
-        if issubclass(base, Model) and base in model._meta.get_parent_list():
-            yield base
+def without_prefetched(instance: M) -> M:
+    """The instance with no memory of related rows that were read before it was changed.
 
-
-def to_xml(
-    instance: Model, fields: Collection[str] | None = None, *, natural_keys: bool = False
-) -> str:
-    """Django's XML of a row, ``<django-objects>``, out of the namespace of the ``<entry>``.
-
-    A row with parents (multi-table inheritance) is several objects, the eldest first.
-
-    :param fields: names of fields; a many-to-many field costs a query.  None means all columns.
-    :param natural_keys: write relations by natural keys, where their models have them.
-    :raises InvalidItem: for control characters, and for expressions without a row.
+    :returns: the instance itself where it has none, else a copy.
     """
-    meta = instance._meta
-    if fields is None:
-        instance = as_saved(instance)
-        fields = [field.name for field in meta.concrete_fields]
-    parents = parents_of(type(instance)) if meta.parents else ()
-    rows = [*(as_parent(instance, parent) for parent in parents), instance]
-    try:
-        text = XMLSerializer().serialize(rows, fields=fields, use_natural_foreign_keys=natural_keys)
-    except ValueError as error:  # UnserializableContentError
-        raise InvalidItem(f"{instance!r} cannot be written as XML: {error}") from error
-    start = text.index("<django-objects")  # after the declaration
-    return f'<django-objects xmlns=""{text[start + len("<django-objects") :]}'
+    if not getattr(instance, "_prefetched_objects_cache", None):
+        return instance
+    return _copied(instance, [], {"_prefetched_objects_cache": {}})
+
+
+@lru_cache(1024)
+def parents_of(model: type[Model]) -> tuple[type[Model], ...]:
+    """The models with tables of their own that a model inherits from, the eldest first."""
+    concrete = model._meta.concrete_model or model
+    known = concrete._meta.get_parent_list()
+    return tuple(m for m in reversed(concrete.__mro__) if m in known and not m._meta.proxy)
 
 
 # Private

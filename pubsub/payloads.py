@@ -19,7 +19,7 @@ from django.db.models import Model
 from django.utils.functional import Promise
 
 from pubsub.exceptions import InvalidItem, PayloadTooBig
-from pubsub.instances import to_xml
+from pubsub.rowxml import to_xml
 
 NS_ATOM = "http://www.w3.org/2005/Atom"
 NS_META = "urn:django-pubsub:1"
@@ -28,7 +28,9 @@ NS_JSON = "urn:xmpp:json:0"
 #: ejabberd's limit, which cannot be raised, in bytes.
 MAX_PAYLOAD = 250_000
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_XML_CHARS = "\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff"
+_ALL_XML = re.compile(f"[{_XML_CHARS}]*")
+_NOT_XML = re.compile(f"[^{_XML_CHARS}]")
 
 
 class XML(str):
@@ -51,7 +53,8 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
     source = f' origin="{origin}"' if origin else ""
     meta = f'<meta xmlns="{NS_META}" event="{event}" at="{timestamp(at)}"{source}/>'
     entry = _entry(value, meta)
-    size = len(entry.encode("utf-8", "surrogatepass"))
+    # No character takes more than four bytes.
+    size = len(entry.encode("utf-8", "surrogatepass")) if len(entry) * 4 > MAX_PAYLOAD else 0
     if size > MAX_PAYLOAD:
         raise PayloadTooBig(
             f"{about} has {size:,} bytes as XML, and the server takes {MAX_PAYLOAD:,}; publish a "
@@ -77,7 +80,8 @@ def check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> N
 
     :raises InvalidItem: or the given subclass, naming the character.
     """
-    found = _NOT_XML.search(text)
+    # To match what is right takes half the time of searching for what is wrong.
+    found = None if _ALL_XML.fullmatch(text) else _NOT_XML.search(text)
     if found:
         raise error(
             f"{what} holds {found[0]!r} at position {found.start()}, which XML 1.0 cannot carry"

@@ -14,7 +14,7 @@ from pubsub import formats
 from pubsub.conf import conf
 from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem
-from pubsub.instances import as_parent, as_saved, primary_key, to_xml
+from pubsub.instances import as_parent, as_saved, primary_key, without_prefetched
 from pubsub.items import (
     CREATED,
     DELETED,
@@ -26,6 +26,7 @@ from pubsub.items import (
     valid_node,
 )
 from pubsub.payloads import XML, is_payload, make_payload, shortened
+from pubsub.rowxml import to_xml
 
 #: Where a row's item is: the node, and its id there (None: a log, where nothing is overwritten).
 Place = tuple[str, str | None]
@@ -174,6 +175,12 @@ class Publication:
         return frozenset(f for f in self.model._meta.concrete_fields if f.name in names)
 
     @cached_property
+    def relations(self) -> frozenset[str]:
+        """The many-to-many fields among those that are published."""
+        names = {field.name for field in self.model._meta.many_to_many}
+        return frozenset(names.intersection(self.field_names))
+
+    @cached_property
     def configuration(self) -> Mapping[str, Any]:
         """What the options say about a node."""
         configuration: dict[str, Any] = {}
@@ -194,9 +201,9 @@ class Publication:
         """
         # Of a row that is gone there is nothing to ask.
         saved = instance if event == DELETED else as_saved(instance, self.columns, written)
-        if self.model._meta.concrete_model is saved._meta.concrete_model:
-            return saved
-        return as_parent(saved, self.model)
+        if self.model._meta.concrete_model is not saved._meta.concrete_model:
+            saved = as_parent(saved, self.model)
+        return without_prefetched(saved) if self.relations else saved
 
     def places(self, row: Model, event: str) -> list[Place]:
         """Where a row belongs.

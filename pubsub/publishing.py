@@ -101,7 +101,10 @@ def send(item: Item) -> Future[str]:
     :raises ImproperlyConfigured: when PUBSUB_BACKEND names no backend.
     """
     future = get_backend().send(item)
-    future.add_done_callback(partial(_report, item))
+    if future.done():
+        _report(item, future)
+    else:
+        future.add_done_callback(partial(_report, item))
     return future
 
 

@@ -119,6 +119,52 @@ class Seat(models.Model):
         return f"{self.row}{self.number}"
 
 
+class Shouted(models.CharField):
+    """Has a text of its own for serializers."""
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return str(self.value_from_object(obj)).upper()
+
+
+class Whispered(models.CharField):
+    """Has a value of its own for serializers."""
+
+    def value_from_object(self, obj: models.Model) -> Any:
+        return str(super().value_from_object(obj)).lower()
+
+
+class Everything(models.Model):
+    """Has a field of each kind; no rows are made of it."""
+
+    char = models.CharField(max_length=9, null=True)
+    text = models.TextField(null=True)
+    slug = models.SlugField(null=True)
+    url = models.URLField(null=True)
+    email = models.EmailField(null=True)
+    integer = models.IntegerField(null=True)
+    big = models.BigIntegerField(null=True)
+    boolean = models.BooleanField(null=True)
+    float = models.FloatField(null=True)
+    decimal = models.DecimalField(max_digits=9, decimal_places=3, null=True)
+    date = models.DateField(null=True)
+    datetime = models.DateTimeField(null=True)
+    time = models.TimeField(null=True)
+    duration = models.DurationField(null=True)
+    uuid = models.UUIDField(null=True)
+    json = models.JSONField(null=True)
+    binary = models.BinaryField(null=True)
+    ip = models.GenericIPAddressField(null=True)
+    file = models.FileField(null=True)
+    shouted = Shouted(max_length=9, null=True)
+    whispered = Whispered(max_length=9, null=True)
+    hidden = models.CharField(max_length=9, null=True, serialize=False)
+    author = models.ForeignKey(Author, models.CASCADE, null=True)
+    person = models.OneToOneField(Person, models.CASCADE, null=True, to_field="email")
+
+    def __str__(self) -> str:
+        return "everything"
+
+
 if django.VERSION >= (5, 2):
 
     class Booking(models.Model):

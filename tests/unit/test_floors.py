@@ -14,7 +14,7 @@ FLOORS = [
     {"exceptions", "futures", "spool"},
     {"wire"},
     {
-        *{"models", "signals", "entries", "items", "formats", "payloads", "instances"},
+        *{"models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"},
         *{"context", "conf"},
     },
     {"backends"},
@@ -36,7 +36,7 @@ WAYS = {
         *["publications", "publishing", "throttling", "commits", "nodes", "credentials"],
     ],
     "matter": [
-        *["models", "signals", "entries", "items", "formats", "payloads", "instances"],
+        *["models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"],
         *["context", "conf"],
     ],
     "wire": [

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 from django.db.models import F, Value
 
-from pubsub.instances import as_saved, primary_key, to_xml
+from pubsub.instances import as_saved, primary_key
+from pubsub.rowxml import to_xml
 from tests.testapp.models import Author, Ticket
 
 pytestmark = pytest.mark.django_db
