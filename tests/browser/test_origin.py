@@ -53,6 +53,10 @@ def subscribed(node, count=1):
     until(lambda: len(nodes.subscriptions(node).result(10)) == count, f"{count} on {node}")
 
 
+def subscribers(node):
+    return {subscription.jid for subscription in nodes.subscriptions(node).result(10)}
+
+
 def origin_of(page, client="mine"):
     """The public form of a client's id, as the site makes it."""
     client_id = page.evaluate(f"{client}.headers['X-PubSub-Client']")
@@ -64,6 +68,40 @@ def said(page, last):
     """What the callbacks have noted, once the last is there."""
     page.wait_for_function("(last) => said.flat().includes(last)", arg=last)
     return page.evaluate("said")
+
+
+def test_a_page_does_not_hear_of_what_its_own_request_saves_and_others_do(visit):
+    """All the way: fetch, nginx, FastCGI, the middleware, save(), ejabberd, and back."""
+    page = visit()
+    before = subscribers("/demo/Status")
+    page.evaluate(
+        """() => {
+            window.said = [];
+            window.mine = new PubSubClient({excludeSelf: true});
+            const note = (who) => ({onItem: ({fields}) => said.push([who, fields.message])});
+            mine.subscribe("/demo/Status", note("mine"));
+            new PubSubClient({excludeSelf: true}).subscribe("/demo/Status", note("other"));
+        }"""
+    )
+    until(lambda: len(subscribers("/demo/Status") - before) == 2, "both clients are subscribed")
+    page.evaluate(
+        """async () => {
+            const post = (message, send) => {
+                const body = new FormData(document.getElementById("post"));
+                body.set("nick", "Ada");
+                body.set("message", message);
+                return send(location.pathname, {method: "POST", body});
+            };
+            await post("mine alone knows", (...call) => mine.fetch(...call));
+            await post("everybody hears", (...call) => fetch(...call));
+        }"""
+    )
+    page.wait_for_function("() => said.filter(([, text]) => text === 'everybody hears').length > 1")
+    assert sorted(page.evaluate("said")) == [
+        ["mine", "everybody hears"],
+        ["other", "everybody hears"],
+        ["other", "mine alone knows"],
+    ]
 
 
 def test_an_item_tells_its_origin(page, node, publish_from):
