@@ -15,7 +15,7 @@ from django.db.models import Model
 from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
 from pubsub.instances import primary_key
 from pubsub.items import DELETED, UPDATED, Item, make_retraction
-from pubsub.publications import Place, Publication, seconds
+from pubsub.publications import Place, Publication
 from pubsub.publishing import deliver
 from pubsub.signals import publish_failed
 
@@ -85,8 +85,7 @@ def items_for(
     for node, item_id in before or ():
         if item_id is not None and (node, item_id) not in kept:
             items.append(make_retraction(node, item_id, sequence=publication.next_sequence()))
-    interval = publication.get_throttle(row, event) if items else None
-    return None if interval is None else seconds(interval), items
+    return publication.interval(row, event) if items else None, items
 
 
 def places_before(publication: Publication, instance: Model, event: str) -> list[Place]:

@@ -6,8 +6,9 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django.core.serializers import base
 from django.core.serializers.json import Serializer as JSONSerializer
@@ -47,7 +48,13 @@ def to_data(
 
 
 def to_atom(
-    instance: Model, fields: Collection[str], *, uri: str, author: str, at: datetime
+    instance: Model,
+    fields: Collection[str],
+    *,
+    uri: str,
+    author: str,
+    at: datetime,
+    natural_keys: bool = False,
 ) -> ET.Element:
     """A row as a complete Atom entry (RFC 4287 §4.1.2).
 
@@ -70,10 +77,10 @@ def to_atom(
     add("updated", timestamp(at))
     ET.SubElement(add("author"), f"{{{NS_ATOM}}}name").text = author
     link = getattr(instance, "get_absolute_url", str)()
-    if "://" in link:
+    if urlsplit(link).scheme:
         add("link", rel="alternate", href=iri_to_uri(link))
-    data = to_data(instance, fields)
-    lines = [f"{name}: {'' if value is None else value}" for name, value in data.items()]
+    data = to_data(instance, fields, natural_keys=natural_keys)
+    lines = [f"{name}: {_readable(value)}" for name, value in data.items()]
     add("content", "\n".join(lines), type="text")
     return entry
 
@@ -83,17 +90,18 @@ def uri_of(service: str, node: str, item_id: str) -> str:
     return f"xmpp:{service}?;node={quote(node, safe='/')};item={quote(item_id, safe='')}"
 
 
-def serializer(path: str) -> Callable[[Model, Collection[str]], Any]:
+def serializer(path: str, *, natural_keys: bool = False) -> Callable[[Model, Collection[str]], Any]:
     """The function behind the dotted path of a serializer: row and names in, payload out.
 
     The path leads to a serializer class of Django's, to a class whose instances have ``data``, as
     Django REST framework's do, or to any function that takes an instance and returns a payload.
 
+    :param natural_keys: what Django's serializers are told about relations.
     :raises ImportError: when there is nothing at that path.
     """
     found = import_string(path)
     if isinstance(found, type) and issubclass(found, base.Serializer):
-        return lambda instance, fields: _by_django(found, instance, fields)
+        return partial(_by_django, found, natural_keys)
 
     def serialize(instance: Model, fields: Collection[str]) -> Any:
         result = found(instance)
@@ -105,8 +113,21 @@ def serializer(path: str) -> Callable[[Model, Collection[str]], Any]:
 # Private
 
 
-def _by_django(serializer: type[base.Serializer], instance: Model, fields: Collection[str]) -> Any:
-    result: Any = serializer().serialize([instance], fields=fields)
+def _readable(value: Any) -> str:
+    """A value of a field as somebody would write it who does not know Python."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_readable, value))
+    return "" if value is None else str(value)
+
+
+def _by_django(
+    serializer: type[base.Serializer],
+    natural_keys: bool,
+    instance: Model,
+    fields: Collection[str],
+) -> Any:
+    rows = [*(as_parent(instance, p) for p in parents_of(type(instance))), instance]
+    result: Any = serializer().serialize(rows, fields=fields, use_natural_foreign_keys=natural_keys)
     if issubclass(serializer, XMLSerializer):
         return ET.fromstring(result)  # noqa: S314 (our own text)
     if issubclass(serializer, JSONSerializer):

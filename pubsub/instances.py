@@ -56,6 +56,23 @@ def as_saved(
     return _copied(instance, stale, converted | _from_row(instance, wanted))
 
 
+def as_held(instance: M) -> M:
+    """The instance of a row that is gone, with its values as they were saved.
+
+    There is nothing left to ask: what only the database knew is deferred, and who reads it finds no
+    row.
+    """
+    converted: dict[str, Any] = {}
+    unknown = []
+    for field in instance._meta.concrete_fields:
+        value = instance.__dict__.get(field.attname)
+        if hasattr(value, "resolve_expression"):
+            unknown.append(field)
+        elif (python_value := _converted(field, value)) is not value:
+            converted[field.attname] = python_value
+    return _copied(instance, unknown, converted) if converted or unknown else instance
+
+
 def primary_key(instance: Model) -> str:
     """The primary key of a row as Django's serializers write it."""
     key = instance._meta.pk

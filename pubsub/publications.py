@@ -9,12 +9,13 @@ from itertools import count
 from typing import Any, Literal
 
 from django.db.models import Field, Model
+from django.utils.functional import Promise
 
 from pubsub import formats
 from pubsub.conf import conf
 from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem
-from pubsub.instances import as_parent, as_saved, primary_key, without_prefetched
+from pubsub.instances import as_held, as_parent, as_saved, primary_key, without_prefetched
 from pubsub.items import (
     CREATED,
     DELETED,
@@ -127,15 +128,23 @@ class Publication:
 
         :returns: text for the format ``xml``, a dict for ``json``, an Element for ``atom``.
         """
-        fields = self.get_fields(instance, event)
+        fields = self._fields(instance, event)
         if self.format == formats.XML_FORMAT:
             return XML(to_xml(instance, fields, natural_keys=self.natural_keys))
         if self.format == formats.JSON_FORMAT:
             return formats.to_data(instance, fields, natural_keys=self.natural_keys)
         if self.format == formats.ATOM_FORMAT:
             uri = formats.uri_of(conf.pubsub_host, self.default_node, primary_key(instance))
-            return formats.to_atom(instance, fields, uri=uri, author=conf.domain, at=now())
-        return formats.serializer(self.format)(instance, fields)
+            return formats.to_atom(
+                instance,
+                fields,
+                uri=uri,
+                author=conf.domain,
+                at=now(),
+                natural_keys=self.natural_keys,
+            )
+        serialize = formats.serializer(self.format, natural_keys=self.natural_keys)
+        return serialize(instance, fields)
 
     def get_configuration(self, node: str) -> Mapping[str, Any]:
         """What a node is to be like (XEP-0060 §16.4.4), laid over PUBSUB_NODE_DEFAULTS."""
@@ -145,7 +154,7 @@ class Publication:
         """Seconds between two updates of this row."""
         return self.throttle
 
-    # What the options come to
+    # What the options and hooks come to
 
     @property
     def default_node(self) -> str:
@@ -157,7 +166,7 @@ class Publication:
         """The nodes that :attr:`node` names."""
         if self.node is None:
             return (self.default_node,)
-        return (self.node,) if isinstance(self.node, str) else tuple(self.node)
+        return (self.node,) if isinstance(self.node, str) else tuple(dict.fromkeys(self.node))
 
     @cached_property
     def field_names(self) -> tuple[str, ...]:
@@ -175,12 +184,6 @@ class Publication:
         return frozenset(f for f in self.model._meta.concrete_fields if f.name in names)
 
     @cached_property
-    def relations(self) -> frozenset[str]:
-        """The many-to-many fields among those that are published."""
-        names = {field.name for field in self.model._meta.many_to_many}
-        return frozenset(names.intersection(self.field_names))
-
-    @cached_property
     def configuration(self) -> Mapping[str, Any]:
         """What the options say about a node."""
         configuration: dict[str, Any] = {}
@@ -192,6 +195,26 @@ class Publication:
             configuration["access_model"] = ACCESS_MODELS[self.access]
         return configuration
 
+    def configuration_of(self, node: str) -> Mapping[str, Any]:
+        """What a node is to be like.
+
+        :raises TypeError: when the hook returns no mapping; it names the hook.
+        """
+        fields = self.get_configuration(node)
+        if isinstance(fields, Mapping):
+            return fields
+        raise self._wrong("get_configuration", fields, "a dict: the name of a field → its value")
+
+    def interval(self, row: Model, event: str) -> float | None:
+        """Seconds between two updates of a row's item; None: each is sent as it comes.
+
+        :raises TypeError: when the hook returns no interval; it names the hook.
+        """
+        interval = self.get_throttle(row, event)
+        if interval is None or isinstance(interval, (int, float, timedelta)):
+            return None if interval is None else seconds(interval)
+        raise self._wrong("get_throttle", interval, "seconds, a timedelta or None")
+
     # From a row to items
 
     def row(self, instance: Model, event: str, written: Collection[str] | None = None) -> Model:
@@ -199,11 +222,12 @@ class Publication:
 
         :param written: the names of what was saved; None means all.
         """
-        # Of a row that is gone there is nothing to ask.
-        saved = instance if event == DELETED else as_saved(instance, self.columns, written)
+        is_gone = event == DELETED
+        saved = as_held(instance) if is_gone else as_saved(instance, self.columns, written)
         if self.model._meta.concrete_model is not saved._meta.concrete_model:
             saved = as_parent(saved, self.model)
-        return without_prefetched(saved) if self.relations else saved
+        # Of a row that is gone there are no related rows any more, but those that were prefetched.
+        return saved if is_gone else without_prefetched(saved)
 
     def places(self, row: Model, event: str) -> list[Place]:
         """Where a row belongs.
@@ -243,7 +267,7 @@ class Publication:
                 payload if (node, item_id) in kept else "",
                 at,
                 sequence,
-                self.get_configuration(node),
+                self.configuration_of(node),
             )
             for node, item_id in places
         ]
@@ -264,12 +288,20 @@ class Publication:
         return make_payload(value, event=event, at=at, origin=origin, about="the payload")
 
     def _valid_nodes(self, nodes: Any) -> list[str]:
-        found = [nodes] if isinstance(nodes, str) else nodes
+        found = [str(nodes)] if isinstance(nodes, (str, Promise)) else nodes
         if isinstance(found, Iterable) and not isinstance(found, (bytes, Mapping)):
-            found = list(dict.fromkeys(found))
+            found = list(found)
             if all(isinstance(node, str) for node in found):
-                return found
+                return list(dict.fromkeys(found))
         raise self._wrong("get_nodes", nodes, "the name of a node, several of them, or None")
+
+    def _fields(self, row: Model, event: str) -> Collection[str]:
+        names = self.get_fields(row, event)
+        # Django's serializers take None for all of them, and look for names inside of a text.
+        is_list = isinstance(names, Collection) and not isinstance(names, (str, bytes, Mapping))
+        if is_list and all(isinstance(name, str) for name in names):
+            return names
+        raise self._wrong("get_fields", names, "a list of the names of fields")
 
     def _wrong(self, hook: str, value: Any, expected: str) -> TypeError:
         return TypeError(

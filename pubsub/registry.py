@@ -86,7 +86,7 @@ class PubSub:
         for model in models:
             publication = self._publications.pop(model)
             for node in publication.nodes:
-                nodes.withdraw(node, publication.get_configuration)
+                nodes.withdraw(node, publication.configuration_of)
         self._receivers.hear(self.publications)
 
     def is_registered(self, model: type[Model]) -> bool:
@@ -149,7 +149,7 @@ class PubSub:
         self._publications |= publications
         for publication in publications.values():
             for node in publication.nodes:
-                nodes.declare(node, publication.get_configuration)
+                nodes.declare(node, publication.configuration_of)
         self._receivers.hear(self.publications)
 
 
