@@ -105,6 +105,23 @@ class Badge(models.Model):
         return f"https://example.org/badges/{self.code}"
 
 
+class Parcel(models.Model):
+    """Has a column of each kind that JSON has no type for."""
+
+    weight = models.DecimalField(max_digits=8, decimal_places=3, default=0)
+    label = models.BinaryField(null=True)
+    invoice = models.FileField(null=True)
+    contents = models.JSONField(null=True)
+    travels = models.DurationField(null=True)
+    token = models.UUIDField(default=uuid.uuid4, unique=True)
+    sent_at = models.DateTimeField(null=True)
+    opens = models.TimeField(null=True)
+    sender = models.ForeignKey(Person, models.CASCADE, null=True)
+
+    def __str__(self) -> str:
+        return f"a parcel with {self.contents}"
+
+
 class Seat(models.Model):
     """Publishes bulk operations."""
 
