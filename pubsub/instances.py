@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
+from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from django.db import transaction
 from django.db.models import Field, Model
 
 from pubsub.exceptions import InvalidItem
@@ -23,8 +26,8 @@ def as_saved(
 
     A caller may have left a text where the column holds a date, which Django converts while it
     saves.  What only the database knows costs one query: an expression such as ``F("n") + 1``, a
-    generated column, one that was deferred, and one that ``update_fields`` left out.  What the
-    caller holds is never changed.
+    generated column, one that was deferred, one that ``update_fields`` left out, a number with more
+    digits than the column has, and a time without a zone.  What the caller holds is never changed.
 
     :param needed: the columns whose values will be read; None means all.  Others that only the
         database knows are deferred, and cost a query when somebody reads them.
@@ -47,7 +50,13 @@ def as_saved(
             or getattr(field, "generated", False)
         ):
             unknown.append(field)
-        elif (python_value := _converted(field, value)) is not value:
+            continue
+        python_value = _converted(field, value)
+        if isinstance(python_value, (Decimal, datetime)) and _is_adjusted(
+            field, python_value, instance._state.db
+        ):
+            unknown.append(field)
+        elif python_value is not value:
             converted[name] = python_value
     wanted = unknown if needed is None else [field for field in unknown if field in needed]
     stale = [field for field in unknown if field.attname in values]
@@ -161,8 +170,26 @@ def _copied(instance: M, deferred: Collection[Field[Any, Any]], values: dict[str
     return result
 
 
-def _converted(field: Field[Any, Any], value: object) -> object:
+def _converted(field: Any, value: object) -> object:
     try:
-        return field.to_python(value)
+        python_value = field.to_python(value)
+        if isinstance(python_value, Decimal) and _spare_digits(field, python_value) > 0:
+            # The column has these, too: 1.5 is 1.50 when it is read again.
+            return python_value.quantize(Decimal(1).scaleb(-field.decimal_places))
     except Exception:  # noqa: BLE001 (the field of somebody else; what it has saved is fine)
         return value
+    return python_value
+
+
+def _is_adjusted(field: Field[Any, Any], value: Decimal | datetime, using: str | None) -> bool:
+    """Whether the database holds something else than the value that it was given."""
+    if isinstance(value, Decimal):
+        return _spare_digits(field, value) < 0
+    return value.tzinfo is None and transaction.get_connection(using).timezone is not None
+
+
+def _spare_digits(field: Field[Any, Any], value: Decimal) -> int:
+    """How many more decimal places a column has than a value; less than 0: it is rounded."""
+    exponent = value.as_tuple().exponent
+    places = getattr(field, "decimal_places", None)
+    return 0 if places is None or isinstance(exponent, str) else int(places) + exponent
