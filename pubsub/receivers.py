@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from django.db.models import Model
+from django.db.models.fields.related import lazy_related_operation  # type: ignore[attr-defined]
 from django.db.models.signals import (
     ModelSignal,
     class_prepared,
@@ -24,6 +25,9 @@ from pubsub.relations import Relation
 
 #: Under this name an instance carries, from before a save until after it, where it belonged.
 _BEFORE = "_pubsub_places"
+
+#: Under this name an instance of a fixture says so: its relations are set after it was saved.
+_RAW = "_pubsub_raw"
 
 
 class Receivers:
@@ -55,7 +59,10 @@ class Receivers:
         self._relations = {}
         for publication in self._publications:
             for relation in Relation.all_of(publication):
-                self._relations.setdefault(relation.through, []).append(relation)
+                if isinstance(relation.through, str):  # it is defined after this one
+                    lazy_related_operation(self._resolved, publication.model, relation.through)
+                else:
+                    self._relations.setdefault(relation.through, []).append(relation)
         wanted = {(m2m_changed, through) for through in self._relations}
         for publication in self._publications:
             signals = [post_save, post_delete]
@@ -71,8 +78,11 @@ class Receivers:
 
     def _prepared(self, sender: type[Model], **kwargs: Any) -> None:
         """A model may be defined after the one that it inherits from has been registered."""
-        if sender._meta.proxy or sender._meta.parents:
+        if any(issubclass(sender, publication.model) for publication in self._publications):
             self.hear(self._publications)
+
+    def _resolved(self, model: type[Model], through: type[Model]) -> None:
+        self.hear(self._publications)
 
     def _saving(
         self,
@@ -82,6 +92,7 @@ class Receivers:
         using: str,
         **kwargs: Any,
     ) -> None:
+        instance.__dict__.pop(_BEFORE, None)  # of a save that failed
         key = sender._meta.pk
         # A new row with a key that it was just given is nowhere yet.
         is_new = instance._state.adding and key is not None and key.has_default()
@@ -99,7 +110,11 @@ class Receivers:
         **kwargs: Any,
     ) -> None:
         before = instance.__dict__.pop(_BEFORE, {})
-        if raw or is_muted():  # fixtures are loaded before what they refer to is complete
+        if raw:  # fixtures are loaded before what they refer to is complete
+            instance.__dict__[_RAW] = True
+            return
+        instance.__dict__.pop(_RAW, None)
+        if is_muted():
             return
         event = CREATED if created else UPDATED
         for publication in self._publications_of(sender):
@@ -130,21 +145,27 @@ class Receivers:
         tracking = [p for p in self._publications_of(sender) if p.track]
         rows = sender._base_manager.using(using).filter(pk=instance.pk)
         row = rows.first() if tracking and instance.pk is not None else None
-        before: dict[Publication, list[Place]] = {
-            publication: [] if row is None else places_before(publication, row, event)
+        instance.__dict__[_BEFORE] = _Before(
+            (publication, [] if row is None else places_before(publication, row, event))
             for publication in tracking
-        }
-        instance.__dict__[_BEFORE] = before
+        )
 
-    def _related(self, sender: type[Model], **kwargs: Any) -> None:
-        if not is_muted():
+    def _related(self, sender: type[Model], instance: Model, **kwargs: Any) -> None:
+        if not (is_muted() or _RAW in instance.__dict__):
             for relation in self._relations.get(sender, ()):
-                relation.changed(**kwargs)
+                relation.changed(instance=instance, **kwargs)
+
+
+class _Before(dict[Publication, list[Place]]):
+    """Belongs to one save: a copy of the instance, pickled or not, gets an empty one."""
+
+    def __reduce__(self) -> tuple[type[dict[Any, Any]], tuple[()]]:
+        return dict, ()
 
 
 def _heirs(model: type[Model]) -> Iterator[type[Model]]:
     """Whose rows are rows of a model: its own, its proxies', and those of the models under it."""
-    yield model
+    if not model._meta.abstract:
+        yield model
     for subclass in model.__subclasses__():
-        if not subclass._meta.abstract:
-            yield from _heirs(subclass)
+        yield from _heirs(subclass)

@@ -41,9 +41,12 @@ class Relation:
                 yield cls(publication, field)
 
     @property
-    def through(self) -> type[Model]:
-        """The model of the table between, which Django's signal names as its sender."""
-        through: type[Model] = self._field.remote_field.through  # type: ignore[assignment]
+    def through(self) -> type[Model] | str:
+        """The model of the table between, which Django's signal names as its sender.
+
+        It is but a name until the model is defined.
+        """
+        through: type[Model] | str = self._field.remote_field.through  # type: ignore[assignment]
         return through
 
     def changed(
@@ -112,5 +115,7 @@ class Relation:
         ours, theirs = self._field.m2m_field_name(), self._field.m2m_reverse_field_name()
         if not reverse:  # a symmetrical relation: both sides are ours
             ours, theirs = theirs, ours
-        rows = self.through._base_manager.using(using).filter(**{theirs: instance})
+        through = self.through
+        assert not isinstance(through, str)  # it has just sent a signal
+        rows = through._base_manager.using(using).filter(**{theirs: instance})
         return rows.values_list(f"{ours}__pk", flat=True)
