@@ -150,11 +150,9 @@ class _Change(Announcement):
 
     def send(self) -> None:
         if not self._row.is_last(self):
-            self._row.left += [item for item in self._items if item.is_retraction]
+            self._row.leave(self._items)
             return
-        places = {(item.node, item.id) for item in self._items}
-        left = {(item.node, item.id): item for item in self._row.left}
-        for item in [*(item for place, item in left.items() if place not in places), *self._items]:
+        for item in self._row.with_left(self._items):
             deliver(item, self._interval)
 
 

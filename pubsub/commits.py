@@ -6,7 +6,7 @@ them; so whatever is still alive here will be called.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from django.db import transaction
@@ -44,8 +44,7 @@ class Row:
 
     def __init__(self) -> None:
         self._waiting: list[tuple[ref[Announcement], str | None]] = []
-        #: What has to be told of earlier states all the same.
-        self.left: list[Item] = []
+        self._left: dict[tuple[str, str | None], Item] = {}
 
     def add(self, announcement: Announcement, event: str | None) -> None:
         """Take one in that knows the row's latest state."""
@@ -53,11 +52,17 @@ class Row:
 
     def after(self, event: str) -> str | None:
         """What an event comes to after those that wait already."""
-        for reference, before in reversed(self._waiting):
+        while self._waiting:
+            reference, before = self._waiting[-1]
             announcement = reference()
             if announcement is not None and not announcement.is_over:
                 return _TOGETHER.get((before, event), event)
+            del self._waiting[-1]  # rolled back, or told
         return event
+
+    def knows(self, announcement: Announcement) -> bool:
+        """Whether this one was taken in."""
+        return any(reference() is announcement for reference, _ in self._waiting)
 
     def is_last(self, announcement: Announcement) -> bool:
         """Whether nobody who waits knows a later state than this one."""
@@ -68,6 +73,15 @@ class Row:
             if other is not None and not other.is_over:
                 return False
         return True
+
+    def leave(self, items: Iterable[Item]) -> None:
+        """Of a state that is not the last one only the retractions have to be told."""
+        self._left |= {(item.node, item.id): item for item in items if item.is_retraction}
+
+    def with_left(self, items: Sequence[Item]) -> list[Item]:
+        """The items of the last state, behind what earlier ones have left."""
+        places = {(item.node, item.id) for item in items}
+        return [*(item for place, item in self._left.items() if place not in places), *items]
 
 
 class Rows:

@@ -69,13 +69,20 @@ class Relation:
             self._remember(instance, reverse, pk_set, using, is_clear=what == "clear")
             return
         before: Before = self._before.__dict__.pop("rows", {})
+        model = self._publication.model
         others = set(pk_set or ()) if reverse or self._is_symmetrical else set()
         if not reverse and (pk_set is None or pk_set):
-            # Nothing of the instance itself was saved just now.
-            places = before.pop(instance.pk, None)
-            announce(self._publication, instance, UPDATED, using, written=(), before=places)
+            pk = _key(instance)
+            places = before.pop(pk, None)
+            if isinstance(instance, model):
+                # Nothing of the instance itself was saved just now.
+                announce(self._publication, instance, UPDATED, using, written=(), before=places)
+            elif instance._meta.concrete_model is not model._meta.concrete_model:
+                # A row of a parent; perhaps there is one of ours that belongs to it.
+                others.add(pk)
+                before[pk] = places
         if others or before:
-            rows = Rows(self._publication.model, [self._publication], using)
+            rows = Rows(model, [self._publication], using, are_few=True)
             for pk in others | set(before):
                 rows.add(Key(pk, UPDATED, [before.get(pk)]))
             rows.announce()
@@ -95,8 +102,9 @@ class Relation:
         is_clear: bool,
     ) -> None:
         """Before the change: whose rows it concerns, and where they belong."""
+        self._before.__dict__.clear()  # of a change that failed
         track = self._publication.track
-        concerned = set() if reverse else {instance.pk}
+        concerned = set() if reverse else {_key(instance)}
         if (reverse or self._is_symmetrical) and is_clear:
             # Afterwards nobody can tell which ones these were.
             concerned |= set(self._all_related(instance, reverse, using))
@@ -119,3 +127,10 @@ class Relation:
         assert not isinstance(through, str)  # it has just sent a signal
         rows = through._base_manager.using(using).filter(**{theirs: instance})
         return rows.values_list(f"{ours}__pk", flat=True)
+
+
+def _key(instance: Model) -> Any:
+    """The primary key of an instance as the database gives it."""
+    key = instance._meta.pk
+    assert key is not None  # every concrete model has one
+    return key.to_python(instance.pk)

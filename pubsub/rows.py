@@ -17,7 +17,7 @@ from pubsub.context import current_origin, originating
 from pubsub.exceptions import NotRegistered, ServerLost
 from pubsub.futures import follow, total
 from pubsub.instances import key_of, primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item
+from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Place, Publication
 from pubsub.publishing import deliver
@@ -47,6 +47,8 @@ class Rows(Announcement):
     :param publications: what they concern.
     :param using: alias of their database.
     :param by_hand: whether somebody asked for it, whatever ``events`` and ``throttle`` say.
+    :param are_few: whether each is remembered, so that others who change it in the same
+        transaction know of it: then its last state is told once.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Rows(Announcement):
         using: str | None,
         *,
         by_hand: bool = False,
+        are_few: bool = False,
     ) -> None:
         self._model = model
         #: What the rows concern.
         self.publications = publications
         self._using = using
         self._by_hand = by_hand
+        self._are_few = are_few
         self._origin = current_origin()
         self._spool: Spool[Key | Item] = Spool()
         self._waiting: list[Row] = []
@@ -75,8 +79,9 @@ class Rows(Announcement):
     def add(self, key: Key) -> None:
         """Take in a row, whose state will be read at the commit."""
         waiting = rows_of(self._using)
-        for publication in self.publications if waiting else ():
-            row = waiting.get((publication, key_of(self._model, key.pk)))
+        find = waiting.open if self._are_few else waiting.get
+        for publication in self.publications if waiting or self._are_few else ():
+            row = find((publication, key_of(self._model, key.pk)))
             if row is not None:
                 # What is known of it already is not its last state any more.
                 key = key._replace(event=row.after(key.event) or key.event)
@@ -133,18 +138,22 @@ class Rows(Announcement):
         instance, key = entry
         if instance is None:
             return  # deleted since, which has been told by itself
-        for place, publication in enumerate(self.publications):
-            if not self._tells_later(publication, key):
-                before = None if key.before is None else key.before[place]
-                send_row(publication, instance, key.event, pipeline, before, self._by_hand)
-
-    def _tells_later(self, publication: Publication, key: Key) -> bool:
-        """Whether somebody who waits for the same commit knows a later state."""
         waiting = rows_of(self._using)
-        if not waiting or key.event != UPDATED:
-            return False
-        row = waiting.get((publication, key_of(self._model, key.pk)))
-        return row is not None and not row.is_last(self)
+        for index, publication in enumerate(self.publications):
+            before = None if key.before is None else key.before[index]
+            row = waiting.get((publication, key_of(self._model, key.pk))) if waiting else None
+            if row is None or not self._is_told_later(row, key):
+                send_row(publication, instance, key.event, pipeline, before, self._by_hand, row)
+                continue
+            row.leave(
+                make_retraction(node, item_id, sequence=publication.next_sequence())
+                for node, item_id in before or ()
+                if item_id is not None
+            )
+
+    def _is_told_later(self, row: Row, key: Key) -> bool:
+        """Whether somebody who waits for the same commit knows a later state."""
+        return (key.event == UPDATED or row.knows(self)) and not row.is_last(self)
 
 
 def send_row(
@@ -154,9 +163,11 @@ def send_row(
     pipeline: Pipeline,
     before: list[Place] | None = None,
     by_hand: bool = False,
+    row: Row | None = None,
 ) -> None:
     """Publish one of many rows.
 
+    :param row: what else of it waited for the same commit.
     :raises ServerLost: when there is no use in going on.
     """
     if not (by_hand or event in publication.events):
@@ -165,7 +176,7 @@ def send_row(
     items: list[Item] = []
     with reporting(publication, instance, event, pipeline.fail):
         interval, items = items_for(publication, instance, event, before=before)
-    for item in items:
+    for item in items if row is None else row.with_left(items):
         throttled = not by_hand and interval is not None and item.id is not None
         if not (throttled and throttle.holds(item, interval or 0, deliver)):
             pipeline.send(item)
