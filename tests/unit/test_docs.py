@@ -62,7 +62,7 @@ def test_every_option_and_hook_is_described():
     from pubsub import Publication
 
     public = {name for name in vars(Publication) if not name.startswith("_")}
-    derived = {"nodes", "field_names", "columns", "relations", "configuration", "default_node"}
-    inner = {"row", "places", "make_items", "next_sequence"}
+    derived = {"nodes", "field_names", "columns", "configuration", "default_node"}
+    inner = {"row", "places", "interval", "configuration_of", "make_items", "next_sequence"}
     text = PAGE.read_text()
     assert [name for name in public - derived - inner if f"``{name}" not in text] == []
