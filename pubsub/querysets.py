@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.db.models import Model, Q
 
 from pubsub.changes import gathering, places_before, tell_failed
-from pubsub.context import is_muted
+from pubsub.context import is_muted, muted
 from pubsub.exceptions import PubSubError
 from pubsub.items import CREATED, UPDATED
 from pubsub.publications import Place
@@ -71,8 +71,9 @@ class PublishedQuerySet(models.QuerySet[Any]):
         objs = tuple(objs)
         with self._announced() as rows:
             if rows is not None:
-                self._add_updated(rows, (obj.pk for obj in objs))
-            return super().bulk_update(objs, fields, batch_size)
+                self._add_updated(rows, (obj.pk for obj in objs if obj.pk is not None))
+            with muted():  # it calls update(), once for each batch
+                return super().bulk_update(objs, fields, batch_size)
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
 
