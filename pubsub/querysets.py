@@ -81,7 +81,9 @@ class PublishedQuerySet(models.QuerySet[Any]):
         """Update rows, and publish them; costs a query for their keys."""
         with self._announced() as rows:
             if rows is not None and not self.query.is_sliced:  # Django refuses slices
-                keys = self.order_by().values_list("pk", flat=True)
+                # A join may find a row several times.
+                keys = self.order_by().values_list("pk", flat=True).distinct()
+                keys.query.select_for_update = False  # PostgreSQL locks nothing that is distinct
                 self._add_updated(rows, keys.iterator(chunk_size=CHUNK))
             return super().update(**kwargs)
 
