@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -111,7 +111,10 @@ class PublishedQuerySet(models.QuerySet[Any]):
             return
         self._for_write = True  # as Django does before it looks for the database
         rows = Rows(self.model, publications, self.db)
-        with transaction.atomic(using=self.db, savepoint=False):
+        # A transaction that is there already has to survive what Django refuses without asking the
+        # database, as it does with Django's own methods.
+        is_there = transaction.get_connection(self.db).in_atomic_block
+        with nullcontext() if is_there else transaction.atomic(using=self.db, savepoint=False):
             yield rows
             if len(rows):
                 rows.announce()
