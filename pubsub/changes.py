@@ -66,9 +66,11 @@ def items_for(
     event: str,
     written: Collection[str] | None = None,
     before: Sequence[Place] | None = None,
+    sequence: int | None = None,
 ) -> tuple[float | None, list[Item]]:
     """What an event publishes, frozen as the row is now; and the seconds between two updates.
 
+    :param sequence: the number of the row's state, where it was written earlier than now.
     :raises Exception: whatever the publication's hooks raise.
     """
     row = publication.row(instance, event, written)
@@ -76,15 +78,16 @@ def items_for(
     if event == DELETED:
         if before is None:
             before = publication.places(row, event) if fulfilled else []
-        return None, publication.make_items(row, event, before)
+        return None, publication.make_items(row, event, before, sequence)
     kept = publication.places(row, event) if fulfilled else []
     if before is None and event == UPDATED and not fulfilled:
         # It may have been published while it was; a retraction of what is not there is no harm.
         before = publication.places(row, event)
-    items = publication.make_items(row, event, kept) if kept else []
+    items = publication.make_items(row, event, kept, sequence) if kept else []
     for node, item_id in before or ():
         if item_id is not None and (node, item_id) not in kept:
-            items.append(make_retraction(node, item_id, sequence=publication.next_sequence()))
+            number = publication.next_sequence() if sequence is None else sequence
+            items.append(make_retraction(node, item_id, sequence=number))
     interval = publication.get_throttle(row, event) if items else None
     return None if interval is None else seconds(interval), items
 
@@ -156,7 +159,8 @@ class _Change(Announcement):
         places = {(item.node, item.id) for item in self._items}
         left = {(item.node, item.id): item for item in self._row.left}
         for item in [*(item for place, item in left.items() if place not in places), *self._items]:
-            deliver(item, self._interval)
+            if item.is_retraction or not self._row.is_told:
+                deliver(item, self._interval)
 
 
 _gathering: ContextVar[Gathering | None] = ContextVar("pubsub_gathering", default=None)

@@ -46,6 +46,14 @@ class Row:
         self._waiting: list[tuple[ref[Announcement], str | None]] = []
         #: What has to be told of earlier states all the same.
         self.left: list[Item] = []
+        #: Whether somebody has told its last state already.
+        self.is_told = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything of it still waits for the commit."""
+        announcements = (reference() for reference, _ in reversed(self._waiting))
+        return any(other is not None and not other.is_over for other in announcements)
 
     def add(self, announcement: Announcement, event: str | None) -> None:
         """Take one in that knows the row's latest state."""
@@ -86,7 +94,7 @@ class Rows:
     def open(self, key: Hashable) -> Row:
         """The row; who adds an announcement to it has to keep it alive."""
         row = self._rows.get(key)
-        if row is None:
+        if row is None or not row.waits:  # a test may keep alive what is over
             row = self._rows[key] = Row()
         return row
 
