@@ -144,6 +144,7 @@ class Rows(Announcement):
 
     def _send(self, entry: Item | tuple[Model | None, Key], pipeline: Pipeline) -> None:
         if isinstance(entry, Item):
+            throttle.forget(entry)
             pipeline.send(entry)
             return
         instance, key = entry
@@ -198,8 +199,7 @@ def send_row(
     with reporting(publication, instance, event, pipeline.fail):
         interval, items = items_for(publication, instance, event, before=before, sequence=sequence)
     for item in items:
-        throttled = not by_hand and interval is not None and item.id is not None
-        if not (throttled and throttle.holds(item, interval or 0, deliver)):
+        if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
             pipeline.send(item)
 
 
