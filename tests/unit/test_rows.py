@@ -399,8 +399,9 @@ def test_rows_are_read_again_in_batches(sent, register):
     assert len(sent) == 1200
 
 
-@pytest.mark.parametrize("in_transaction", [False, True])
-@pytest.mark.parametrize("event", ["updated", "deleted"])
+@pytest.mark.parametrize(
+    ("event", "in_transaction"), [("updated", False), ("updated", True), ("deleted", True)]
+)
 def test_the_memory_does_not_grow_with_the_number_of_rows(
     settings, register, in_transaction, event
 ):
