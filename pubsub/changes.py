@@ -66,9 +66,11 @@ def items_for(
     event: str,
     written: Collection[str] | None = None,
     before: Sequence[Place] | None = None,
+    sequence: int | None = None,
 ) -> tuple[float | None, list[Item]]:
     """What an event publishes, frozen as the row is now; and the seconds between two updates.
 
+    :param sequence: the number of the row's state, where it was written earlier than now.
     :raises Exception: whatever the publication's hooks raise.
     """
     row = publication.row(instance, event, written)
@@ -76,15 +78,16 @@ def items_for(
     if event == DELETED:
         if before is None:
             before = publication.places(row, event) if fulfilled else []
-        return None, publication.make_items(row, event, before)
+        return None, publication.make_items(row, event, before, sequence)
     kept = publication.places(row, event) if fulfilled else []
     if before is None and event == UPDATED and not fulfilled:
         # It may have been published while it was; a retraction of what is not there is no harm.
         before = publication.places(row, event)
-    items = publication.make_items(row, event, kept) if kept else []
+    items = publication.make_items(row, event, kept, sequence) if kept else []
     for node, item_id in before or ():
         if item_id is not None and (node, item_id) not in kept:
-            items.append(make_retraction(node, item_id, sequence=publication.next_sequence()))
+            number = publication.next_sequence() if sequence is None else sequence
+            items.append(make_retraction(node, item_id, sequence=number))
     return publication.interval(row, event) if items else None, items
 
 
@@ -153,7 +156,8 @@ class _Change(Announcement):
             self._row.leave(self._items)
             return
         for item in self._row.with_left(self._items):
-            deliver(item, self._interval)
+            if item.is_retraction or not self._row.is_told:
+                deliver(item, self._interval)
 
 
 _gathering: ContextVar[Gathering | None] = ContextVar("pubsub_gathering", default=None)

@@ -26,9 +26,11 @@ def follow(future: Future[T], other: Future[T]) -> None:
 
 
 def total(futures: Sequence[Future[int]]) -> Future[int]:
-    """A Future of the sum of others, none of which is ever cancelled."""
+    """A Future of the sum of others; it fails as the first of them does that fails.
+
+    One of them that is cancelled cancels it.
+    """
     future: Future[int] = Future()
-    future.set_running_or_notify_cancel()
     left = [len(futures)]
     left_lock = threading.Lock()
 
@@ -38,6 +40,10 @@ def total(futures: Sequence[Future[int]]) -> Future[int]:
             is_last = left[0] < 0
         if not is_last:
             return
+        if any(other.cancelled() for other in futures):
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
+            return  # or somebody has cancelled it
         errors = [error for other in futures if (error := other.exception()) is not None]
         if errors:
             future.set_exception(errors[0])

@@ -248,15 +248,20 @@ class Publication:
                 raise self._wrong("get_item_id", item_id, expected) from error
         return [(valid_node(node), item_id) for node in nodes]
 
-    def make_items(self, row: Model, event: str, places: Iterable[Place]) -> list[Item]:
+    def make_items(
+        self, row: Model, event: str, places: Iterable[Place], sequence: int | None = None
+    ) -> list[Item]:
         """Freeze a row as it is now, for each of its places.
 
         Of a log a delete is an item, too; elsewhere it takes the row's item away.
 
+        :param sequence: the number of the row's state; the next one by default.
         :raises InvalidItem: for what cannot be put on the wire.
         :raises TypeError: when a hook returns what is no payload; it names the hook.
         """
-        at, sequence = now(), self.next_sequence()
+        at = now()
+        if sequence is None:
+            sequence = self.next_sequence()
         kept = [place for place in places if event != DELETED or place[1] is None]
         payload = self._payload(row, event, at) if kept else ""
         return [

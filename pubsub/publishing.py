@@ -85,7 +85,7 @@ def announce(item: Item, using: str | None) -> Future[str]:
     :raises TransactionManagementError: when its autocommit is switched off.
     """
     if not waits_for_commit(using):
-        return send(item)
+        return _send_by_hand(item)
     future: Future[str] = Future()
     deferred = _Deferred(item, future)
     # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
@@ -113,7 +113,7 @@ def deliver(item: Item, interval: float | None = None) -> None:
 
     :param interval: seconds between two updates of the item; see :mod:`pubsub.throttling`.
     """
-    if interval is None or item.id is None:
+    if item.id is None:
         _deliver(item)
     else:
         throttle.pass_on(item, interval, _deliver)
@@ -139,7 +139,7 @@ class _Deferred(Announcement):
         if not self._future.set_running_or_notify_cancel():
             return  # the caller has changed his mind
         try:
-            follow(self._future, send(self._item))
+            follow(self._future, _send_by_hand(self._item))
         except Exception as error:  # noqa: BLE001 (no backend; nobody is left to raise to)
             self._future.set_exception(error)
             _report(self._item, self._future)
@@ -161,6 +161,12 @@ def _at_once(item: Item, using: str | None, caller: str) -> Future[str]:
             f"{caller}() waits for the server, and inside a transaction the server would hear of "
             f"it after the commit only: call {caller[1:]}() here, or {caller}() after the commit"
         )
+    return _send_by_hand(item)
+
+
+def _send_by_hand(item: Item) -> Future[str]:
+    """Send an item at once; what is held back of it is older."""
+    throttle.forget(item)
     return send(item)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -11,7 +11,7 @@ from django.db import models, transaction
 from django.db.models import Model, Q
 
 from pubsub.changes import gathering, places_before, tell_failed
-from pubsub.context import is_muted
+from pubsub.context import is_muted, muted
 from pubsub.exceptions import PubSubError
 from pubsub.items import CREATED, UPDATED
 from pubsub.publications import Place
@@ -57,9 +57,14 @@ class PublishedQuerySet(models.QuerySet[Any]):
                         rows.add(Key(pk, CREATED))
                     elif update_conflicts:
                         rows.add(Key(pk, UPDATED))
+                unknown = sum(_values(obj, unique) is None for obj in objs)
+                self._tell_unknown(unknown, "conflicts are not told")
             elif rows is not None:
                 for obj in created:
-                    self._add_created(rows, obj)
+                    if obj.pk is not None:
+                        rows.add(Key(obj.pk, CREATED))
+                unknown = sum(obj.pk is None for obj in created)
+                self._tell_unknown(unknown, "this database does not tell the keys of new rows")
         return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -71,8 +76,9 @@ class PublishedQuerySet(models.QuerySet[Any]):
         objs = tuple(objs)
         with self._announced() as rows:
             if rows is not None:
-                self._add_updated(rows, (obj.pk for obj in objs))
-            return super().bulk_update(objs, fields, batch_size)
+                self._add_updated(rows, (obj.pk for obj in objs if obj.pk is not None))
+            with muted():  # it calls update(), once for each batch
+                return super().bulk_update(objs, fields, batch_size)
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
 
@@ -80,7 +86,9 @@ class PublishedQuerySet(models.QuerySet[Any]):
         """Update rows, and publish them; costs a query for their keys."""
         with self._announced() as rows:
             if rows is not None and not self.query.is_sliced:  # Django refuses slices
-                keys = self.order_by().values_list("pk", flat=True)
+                # A join may find a row several times.
+                keys = self.order_by().values_list("pk", flat=True).distinct()
+                keys.query.select_for_update = False  # PostgreSQL locks nothing that is distinct
                 self._add_updated(rows, keys.iterator(chunk_size=CHUNK))
             return super().update(**kwargs)
 
@@ -108,22 +116,21 @@ class PublishedQuerySet(models.QuerySet[Any]):
             return
         self._for_write = True  # as Django does before it looks for the database
         rows = Rows(self.model, publications, self.db)
-        with transaction.atomic(using=self.db, savepoint=False):
+        # A transaction that is there already has to survive what Django refuses without asking the
+        # database, as it does with Django's own methods.
+        is_there = transaction.get_connection(self.db).in_atomic_block
+        with nullcontext() if is_there else transaction.atomic(using=self.db, savepoint=False):
             yield rows
             if len(rows):
                 rows.announce()
 
-    def _add_created(self, rows: Rows, obj: Model) -> None:
-        if obj.pk is not None:
-            rows.add(Key(obj.pk, CREATED))
-            return
-        tell_failed(
-            f"a new row of {self.model._meta.label}",
-            PubSubError(
-                "this database does not tell the primary keys of what bulk_create() has inserted; "
-                "give the rows keys, or call pubsub.publish_rows()"
-            ),
-        )
+    def _tell_unknown(self, count: int, reason: str) -> None:
+        if count:
+            error = PubSubError(
+                f"nobody knows which rows bulk_create() has inserted ({reason}): give them primary "
+                "keys or unique_fields, or call pubsub.publish_rows()"
+            )
+            tell_failed(f"{count} rows of {self.model._meta.label}", error)
 
     def _add_updated(self, rows: Rows, pks: Iterable[Any]) -> None:
         tracking = any(publication.track for publication in rows.publications)
@@ -144,11 +151,29 @@ class PublishedQuerySet(models.QuerySet[Any]):
         for chunk in _chunks(objs):
             wanted = Q()
             for obj in chunk:
-                values = {name: getattr(obj, name) for name in unique}
-                if None not in values.values():
+                values = _values(obj, unique)
+                if values is not None:
                     wanted |= Q(**values)
             if wanted:
                 yield from rows.filter(wanted).values_list("pk", flat=True)
+
+
+def _values(obj: Model, names: Iterable[str]) -> dict[str, Any] | None:
+    """The values that tell a row from others; None where they do not, or only the database knows.
+
+    NULL is equal to nothing, not to itself either.
+    """
+    values: dict[str, Any] = {}
+    for name in names:
+        # Not the instance that a relation leads to: that would cost a query.
+        field: Any = None if name == "pk" else obj._meta.get_field(name)
+        name = "pk" if field is None else field.attname
+        value = getattr(obj, name)
+        parts = value if isinstance(value, tuple) else (value,)  # of a composite key
+        if any(part is None or hasattr(part, "resolve_expression") for part in parts):
+            return None
+        values[name] = value
+    return values
 
 
 def _chunks(values: Iterable[Any]) -> Iterator[list[Any]]:

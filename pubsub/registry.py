@@ -133,9 +133,9 @@ class PubSub:
         :param rows: a queryset or an iterable of instances of registered models, of any length.
         :param event: ``created``, ``updated`` or ``deleted``; whatever ``events`` says.
         :param using: alias of the database whose transaction to wait for; by default the
-            queryset's, and the default database for an iterable.
+            queryset's, or each instance's own.
         :returns: a Future of how many items were acknowledged, when all of them have an answer; it
-            fails with the first error that there was.
+            fails with the first error that there was.  A rollback cancels it.
         :raises NotRegistered: for an instance of a model that is not registered.
         :raises ValueError: for another event.
         :raises TypeError: for what are no rows.

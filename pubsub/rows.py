@@ -5,6 +5,7 @@ However many there are, only a batch of them is in memory.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -69,9 +70,12 @@ class Rows(Announcement):
         self._origin = current_origin()
         self._spool: Spool[Key | Item] = Spool()
         self._waiting: list[Row] = []
-        #: How many items were acknowledged, in the end.
+        self._sequence: int | None = None
+        self._error: Exception | None = None
+        #: How many items were acknowledged, in the end; cancelled when they are rolled back.
         self.result: Future[int] = Future()
-        self.result.set_running_or_notify_cancel()
+        # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
+        weakref.finalize(self, self.result.cancel).atexit = False
 
     def __len__(self) -> int:
         return len(self._spool)
@@ -94,11 +98,18 @@ class Rows(Announcement):
         for item in items:
             self._spool.append(item)
 
+    def fail(self, error: Exception) -> None:
+        """Note what kept a row from being taken in; it has been told of."""
+        self._error = self._error or error
+
     def announce(self) -> Future[int]:
         """Publish them: now, or when the transaction commits.
 
         :returns: a Future of how many items were acknowledged.
         """
+        # As long as the transaction lasts nobody else changes its rows: whatever others have made
+        # of them is older, and what they will make of them, before we read them, is younger.
+        self._sequence = Publication.next_sequence()
         if waits_for_commit(self._using):
             on_commit(self, self._using)
         else:
@@ -106,18 +117,23 @@ class Rows(Announcement):
         return self.result
 
     def send(self) -> None:
+        if not self.result.set_running_or_notify_cancel():
+            return  # the caller has changed his mind
         pipeline = Pipeline()
+        if self._error is not None:
+            pipeline.fail(self._error)
         left = len(self._spool)
         try:
             with originating(self._origin):
                 for chunk in self._spool.chunks():
                     for entry in self._read(chunk):
-                        left -= 1
                         self._send(entry, pipeline)
+                        left -= 1
         except Exception as error:  # noqa: BLE001 (the database or the server is gone)
             tell_failed(f"{left} rows of {self._model._meta.label}", error)
             pipeline.fail(error)
-        follow(self.result, pipeline.finish())
+        finally:  # whoever waits for the result is told of what was sent, whatever comes
+            follow(self.result, pipeline.finish())
 
     # Private
 
@@ -133,6 +149,7 @@ class Rows(Announcement):
 
     def _send(self, entry: Item | tuple[Model | None, Key], pipeline: Pipeline) -> None:
         if isinstance(entry, Item):
+            throttle.forget(entry)
             pipeline.send(entry)
             return
         instance, key = entry
@@ -142,18 +159,34 @@ class Rows(Announcement):
         for index, publication in enumerate(self.publications):
             before = None if key.before is None else key.before[index]
             row = waiting.get((publication, key_of(self._model, key.pk))) if waiting else None
-            if row is None or not self._is_told_later(row, key):
-                send_row(publication, instance, key.event, pipeline, before, self._by_hand, row)
+            if row is None or self._tells(row, key):
+                send_row(
+                    publication,
+                    instance,
+                    key.event,
+                    pipeline,
+                    before=before,
+                    by_hand=self._by_hand,
+                    sequence=self._sequence,
+                    row=row,
+                )
                 continue
             row.leave(
-                make_retraction(node, item_id, sequence=publication.next_sequence())
+                make_retraction(node, item_id, sequence=self._sequence)
                 for node, item_id in before or ()
                 if item_id is not None
             )
 
-    def _is_told_later(self, row: Row, key: Key) -> bool:
-        """Whether somebody who waits for the same commit knows a later state."""
-        return (key.event == UPDATED or row.knows(self)) and not row.is_last(self)
+    def _tells(self, row: Row, key: Key) -> bool:
+        """Whether the row is not left to somebody else who waits for the same commit.
+
+        Where we have to tell of it, as new or because we were asked to, he need not: what we read
+        is its last state.
+        """
+        if row.is_last(self):
+            return True
+        row.is_told = self._by_hand or (key.event == CREATED and not row.knows(self))
+        return row.is_told
 
 
 def send_row(
@@ -161,12 +194,15 @@ def send_row(
     instance: Model,
     event: str,
     pipeline: Pipeline,
+    *,
     before: list[Place] | None = None,
     by_hand: bool = False,
+    sequence: int | None = None,
     row: Row | None = None,
 ) -> None:
     """Publish one of many rows.
 
+    :param before, sequence: see :func:`items_for`.
     :param row: what else of it waited for the same commit.
     :raises ServerLost: when there is no use in going on.
     """
@@ -175,10 +211,9 @@ def send_row(
     interval: float | None = None
     items: list[Item] = []
     with reporting(publication, instance, event, pipeline.fail):
-        interval, items = items_for(publication, instance, event, before=before)
+        interval, items = items_for(publication, instance, event, before=before, sequence=sequence)
     for item in items if row is None else row.with_left(items):
-        throttled = not by_hand and interval is not None and item.id is not None
-        if not (throttled and throttle.holds(item, interval or 0, deliver)):
+        if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
             pipeline.send(item)
 
 
@@ -202,39 +237,37 @@ def publish_rows(
     if isinstance(rows, QuerySet):
         using = using or rows.db
         rows = rows.iterator(chunk_size=CHUNK)
-    if waits_for_commit(using):
-        return _at_commit(publications_of, rows, event, using)
     pipeline = Pipeline()
+    waiting: dict[tuple[type[Model], str | None], Rows] = {}
     try:
         for instance in rows:
-            for publication in _concerned(publications_of, instance):
-                send_row(publication, instance, event, pipeline, by_hand=True)
+            publications = _concerned(publications_of, instance)
+            alias = using or instance._state.db
+            if waits_for_commit(alias):
+                model = type(instance)
+                if (model, alias) not in waiting:
+                    waiting[model, alias] = Rows(model, publications, alias, by_hand=True)
+                _keep(waiting[model, alias], instance, event)
+            else:
+                for publication in publications:
+                    send_row(publication, instance, event, pipeline, by_hand=True)
     except ServerLost as error:
         tell_failed("the rest of the rows", error)
         pipeline.fail(error)
-    return pipeline.finish()
+    return total([pipeline.finish(), *(kept.announce() for kept in waiting.values())])
 
 
 # Private
 
 
-def _at_commit(
-    publications_of: PublicationsOf, rows: Iterable[Any], event: str, using: str | None
-) -> Future[int]:
-    """Remember which rows there are; they are read again when they have been committed."""
-    announcements: dict[type[Model], Rows] = {}
-    for instance in rows:
-        publications = _concerned(publications_of, instance)
-        model = type(instance)
-        if model not in announcements:
-            announcements[model] = Rows(model, publications, using, by_hand=True)
-        if event != DELETED:
-            announcements[model].add(Key(instance.pk, event))
-            continue
-        for publication in publications:
-            with reporting(publication, instance, event):
-                announcements[model].take(items_for(publication, instance, event)[1])
-    return total([announcement.announce() for announcement in announcements.values()])
+def _keep(rows: Rows, instance: Model, event: str) -> None:
+    """Remember a row; it is read again at the commit, unless it has to be as it is now."""
+    if event != DELETED:
+        rows.add(Key(instance.pk, event))
+        return
+    for publication in rows.publications:
+        with reporting(publication, instance, event, rows.fail):
+            rows.take(items_for(publication, instance, event)[1])
 
 
 def _concerned(publications_of: PublicationsOf, instance: Any) -> list[Publication]:

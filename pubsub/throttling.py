@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import heapq
+import logging
 import os
 import threading
 import time
@@ -19,7 +19,12 @@ Send = Callable[[Item], object]
 #: Of how many items updates can be held back at once; those of others go out as they come.
 MAX_PAUSES = 10_000
 
+#: Seconds that the thread has at the exit to send what it has in its hands.
+FAREWELL = 5
+
 Key = tuple[str, str | None]
+
+logger = logging.getLogger("pubsub")
 
 
 @dataclass(eq=False)
@@ -48,22 +53,25 @@ class Throttle:
         self._finalizer: Finalize | None = None
         self._exiting = False
 
-    def pass_on(self, item: Item, interval: float, send: Send) -> None:
+    def pass_on(self, item: Item, interval: float | None, send: Send) -> None:
         """Send an item, or hold it back until the interval after the last one is over.
 
         What creates or takes away an item is never held, and makes what is held of it obsolete.
 
-        :param interval: seconds.
+        :param interval: seconds; with none nothing is held, and what is held is obsolete.
         :param send: called with the item, here or in a thread of our own.
         """
         if not self.holds(item, interval, send):
             send(item)
 
-    def holds(self, item: Item, interval: float, send: Send) -> bool:
+    def holds(self, item: Item, interval: float | None, send: Send) -> bool:
         """Whether an item is held back, and will be sent later; if not, the next one may be.
 
         :param interval, send: see :meth:`pass_on`.
         """
+        if not interval:
+            self.forget(item)
+            return False
         key = (item.node, item.id)
         with self._pauses_lock:
             pause = self._pauses.get(key)
@@ -77,6 +85,12 @@ class Throttle:
             if not (item.is_retraction or full or self._exiting):
                 self._begin(key, _Pause(time.monotonic() + interval, interval, send))
             return False
+
+    def forget(self, item: Item) -> None:
+        """Drop what is held of an item, because a later state of it is sent another way."""
+        if self._pauses:
+            with self._pauses_lock:
+                self._pauses.pop((item.node, item.id), None)
 
     def flush(self) -> None:
         """Send everything that is held back, now."""
@@ -96,6 +110,9 @@ class Throttle:
             return
         self._pauses[key] = pause
         heapq.heappush(self._ends, (pause.until, key))
+        if len(self._ends) > 2 * MAX_PAUSES:  # most are of pauses that are forgotten
+            self._ends = [(pause.until, key) for key, pause in self._pauses.items()]
+            heapq.heapify(self._ends)
         if self._ends[0][1] == key:
             self._changed.notify()  # it ends before the one that is being waited for
 
@@ -106,18 +123,19 @@ class Throttle:
         except RuntimeError:  # no thread left, or the interpreter is ending
             return False
         self._thread = thread
-        # Before the connections that it needs are closed: what was registered last runs first.
-        atexit.unregister(self._exit)
-        atexit.register(self._exit)
-        # A child of multiprocessing ends by os._exit(): without atexit, but not without these.
-        if self._finalizer is not None:
-            self._finalizer.cancel()
-        self._finalizer = Finalize(None, self._exit, exitpriority=1)
+        if self._finalizer is None:
+            # At the exit of the interpreter, and of a child of multiprocessing, which knows no
+            # atexit; by its priority before the connections that we need are closed.
+            self._finalizer = Finalize(None, self._exit, exitpriority=1)
         return True
 
     def _exit(self) -> None:
-        self._exiting = True
+        with self._pauses_lock:
+            self._exiting = True
+            thread = self._thread
         self.flush()
+        if thread is not None:  # it may have something in its hands
+            thread.join(FAREWELL)
 
     def _run(self) -> None:
         """The life of the thread: it ends when nothing is left to wait for."""
@@ -130,7 +148,10 @@ class Throttle:
                 if not due:
                     self._changed.wait(self._ends[0][0] - time.monotonic())
             for pause, item in due:
-                pause.send(item)
+                try:
+                    pause.send(item)
+                except BaseException:  # a receiver may raise SystemExit; the others wait for us
+                    logger.exception("What was called about %s on %s", item.id, item.node)
 
     def _due(self) -> list[tuple[_Pause, Item]]:
         """What is to be sent now; a pause that is over without anything held is forgotten."""

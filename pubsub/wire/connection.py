@@ -8,7 +8,6 @@ when it is lost.  Futures are resolved with no lock held, so their callbacks may
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import secrets
@@ -120,7 +119,6 @@ class Connection:
             thread = self._thread
             if thread is not None:
                 self._wake()
-        atexit.unregister(self.close)
         if thread is not None:
             self._finalizer.cancel()
         if thread is not None and thread is not threading.current_thread():
@@ -177,8 +175,8 @@ class Connection:
             self._wakeup.close()
             raise
         self._thread = thread
-        atexit.register(self.close)
-        # A child of multiprocessing ends by os._exit(): without atexit, but not without these.
+        # At the exit of the interpreter, after what was registered with atexit, which may publish;
+        # and of a child of multiprocessing, which knows no atexit.
         self._finalizer = Finalize(None, self.close, exitpriority=0)
 
     def _wake(self) -> None:

@@ -182,6 +182,28 @@ class Everything(models.Model):
         return "everything"
 
 
+class Lounge(Seat):
+    """A Seat with a table of its own, and with its parent's manager."""
+
+    sofa = models.BooleanField(default=False)
+
+
+class Shelf(models.Model):
+    """Is known by two columns together, one of them a relation."""
+
+    owner = models.ForeignKey(Author, models.CASCADE)
+    number = models.IntegerField()
+    label = models.CharField(max_length=200, blank=True)
+
+    objects: Any = PublishedManager()
+
+    class Meta:
+        unique_together = [("owner", "number")]
+
+    def __str__(self) -> str:
+        return self.label
+
+
 if django.VERSION >= (5, 2):
 
     class Booking(models.Model):
