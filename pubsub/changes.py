@@ -14,7 +14,7 @@ from django.db.models import Model
 
 from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
 from pubsub.instances import primary_key
-from pubsub.items import DELETED, UPDATED, Item, make_retraction
+from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction
 from pubsub.publications import Place, Publication
 from pubsub.publishing import deliver
 from pubsub.signals import publish_failed
@@ -36,28 +36,32 @@ def announce(
     :param before: where the row belonged before the change; None where nobody knows.
     """
     with reporting(publication, instance, event):
-        if not waits_for_commit(using):
-            if event in publication.events:
-                interval, items = items_for(publication, instance, event, written, before)
-                for item in items:
-                    deliver(item, interval)
-            return
         rows = rows_of(using)
-        key = (publication, primary_key(instance))
+        waits = waits_for_commit(using)
+        key = (publication, primary_key(instance)) if rows or waits else None
+        if not waits:
+            # While the callbacks of a commit are called one of them may have made this change.
+            row = rows.get(key) if rows else None
+            outcome = event if row is None else row.after(event)
+            interval, items = _items(publication, instance, event, outcome, written, before)
+            for item in items if row is None else row.settle(items, is_newest=True):
+                deliver(item, interval)
+            return
         gathering = _gathering.get()
         if gathering is not None and event == DELETED and rows.get(key) is None:
-            if event in publication.events:
-                _, items = items_for(publication, instance, event, written, before)
-                gathering.take(items)
+            gathering.take(_items(publication, instance, event, event, written, before)[1])
             return
         row = rows.open(key)
         outcome = row.after(event)
-        interval, items = None, []
-        if outcome is not None and outcome in publication.events:
-            interval, items = items_for(publication, instance, outcome, written, before)
-        change = _Change(row, items, interval)
+        change = _Change(row)
         row.add(change, outcome)
-        on_commit(change, using)
+        try:
+            on_commit(change, using)
+            # From now on earlier states are not the last one, even if a hook raises.
+            change.freeze(*_items(publication, instance, event, outcome, written, before))
+        except Exception:
+            del change  # who keeps the traceback would keep it alive after a rollback, too
+            raise
 
 
 def items_for(
@@ -80,6 +84,8 @@ def items_for(
             before = publication.places(row, event) if fulfilled else []
         return None, publication.make_items(row, event, before, sequence)
     kept = publication.places(row, event) if fulfilled else []
+    if event == CREATED:
+        before = ()  # whoever reads at the commit finds nothing older
     if before is None and event == UPDATED and not fulfilled:
         # It may have been published while it was; a retraction of what is not there is no harm.
         before = publication.places(row, event)
@@ -146,18 +152,38 @@ def gathering(into: Gathering) -> Iterator[None]:
 class _Change(Announcement):
     """One state of one row, told when the transaction commits, if no later one is."""
 
-    def __init__(self, row: Row, items: list[Item], interval: float | None) -> None:
+    def __init__(self, row: Row) -> None:
         self._row = row
-        self._items = items
+        self._interval: float | None = None
+        self._items: list[Item] = []
+
+    def freeze(self, interval: float | None, items: list[Item]) -> None:
+        """Take in what is to be told of the row."""
         self._interval = interval
+        self._items = items
 
     def send(self) -> None:
         if not self._row.is_last(self):
             self._row.leave(self._items)
             return
-        for item in self._row.with_left(self._items):
-            if item.is_retraction or not self._row.is_told:
-                deliver(item, self._interval)
+        for item in self._row.settle(self._items):
+            deliver(item, self._interval)
+
+
+def _items(
+    publication: Publication,
+    instance: Model,
+    event: str,
+    outcome: str | None,
+    written: Collection[str] | None,
+    before: Sequence[Place] | None,
+) -> tuple[float | None, list[Item]]:
+    """What a change publishes, and what it comes to together with those before it."""
+    if event == CREATED and outcome == UPDATED and UPDATED not in publication.events:
+        outcome = event  # that it was deleted before is not told, so it has to be
+    if outcome is None or outcome not in publication.events:
+        return None, []
+    return items_for(publication, instance, outcome, written, before)
 
 
 _gathering: ContextVar[Gathering | None] = ContextVar("pubsub_gathering", default=None)

@@ -21,6 +21,8 @@ _TOGETHER: dict[tuple[str | None, str], str | None] = {
     (DELETED, CREATED): UPDATED,
 }
 
+_Place = tuple[str, str | None]
+
 
 class Announcement:
     """Something to be announced, called when Django has committed.
@@ -44,7 +46,8 @@ class Row:
 
     def __init__(self) -> None:
         self._waiting: list[tuple[ref[Announcement], str | None]] = []
-        self._left: dict[tuple[str, str | None], Item] = {}
+        self._left: dict[_Place, Item] = {}
+        self._published: set[_Place] = set()
         #: Whether somebody has told its last state already.
         self.is_told = False
 
@@ -57,6 +60,7 @@ class Row:
     def add(self, announcement: Announcement, event: str | None) -> None:
         """Take one in that knows the row's latest state."""
         self._waiting.append((ref(announcement), event))
+        self.is_told = False
 
     def after(self, event: str) -> str | None:
         """What an event comes to after those that wait already."""
@@ -84,13 +88,21 @@ class Row:
 
     def leave(self, items: Iterable[Item]) -> None:
         """Of a state that is not the last one only the retractions have to be told."""
-        self._left |= {(item.node, item.id): item for item in items if item.is_retraction}
+        self._left |= {_place(item): item for item in items if item.is_retraction}
 
-    def with_left(self, items: Sequence[Item]) -> list[Item]:
-        """The items of the last state, behind what earlier ones have left; it is told once."""
+    def settle(self, items: Sequence[Item], *, is_newest: bool = False) -> list[Item]:
+        """What is to be told when nobody who waits knows a later state than these items'.
+
+        :param is_newest: whether the state is one of now, later than any that was told already.
+        """
         left, self._left = self._left, {}
-        places = {(item.node, item.id) for item in items}
-        return [*(item for place, item in left.items() if place not in places), *items]
+        places = {_place(item) for item in items}
+        telling = [*(item for place, item in left.items() if place not in places), *items]
+        if self.is_told and not is_newest:
+            return [i for i in telling if i.is_retraction and _place(i) not in self._published]
+        self.is_told = True
+        self._published = {_place(item) for item in items if not item.is_retraction}
+        return telling
 
 
 class Rows:
@@ -143,6 +155,10 @@ def rows_of(using: str | None) -> Rows:
 def begin_anew(using: str | None) -> None:
     """Look at what follows as if a transaction began here; for the tests of projects."""
     _rows.pop(transaction.get_connection(using), None)
+
+
+def _place(item: Item) -> _Place:
+    return item.node, item.id
 
 
 def on_commit(announcement: Announcement, using: str | None) -> None:

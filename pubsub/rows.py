@@ -183,10 +183,8 @@ class Rows(Announcement):
         Where we have to tell of it, as new or because we were asked to, he need not: what we read
         is its last state.
         """
-        if row.is_last(self):
-            return True
-        row.is_told = self._by_hand or (key.event == CREATED and not row.knows(self))
-        return row.is_told
+        is_new = key.event == CREATED and not row.knows(self)
+        return self._by_hand or is_new or row.is_last(self)
 
 
 def send_row(
@@ -212,7 +210,7 @@ def send_row(
     items: list[Item] = []
     with reporting(publication, instance, event, pipeline.fail):
         interval, items = items_for(publication, instance, event, before=before, sequence=sequence)
-    for item in items if row is None else row.with_left(items):
+    for item in items if row is None else row.settle(items, is_newest=by_hand):
         if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
             pipeline.send(item)
 
