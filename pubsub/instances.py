@@ -94,6 +94,11 @@ def primary_key(instance: Model) -> str:
     return str(key.value_to_string(instance))
 
 
+def name_of(instance: Model) -> str:
+    """A row as errors and logs name it: its text may hold what is not to be published."""
+    return f"{instance._meta.label} {instance.pk}"
+
+
 def key_of(model: type[Model], pk: Any) -> str:
     """A primary key as :func:`primary_key` writes it, of a row that is not in memory."""
     key = model._meta.pk
@@ -145,8 +150,8 @@ def _from_row(instance: Model, fields: Collection[Field[Any, Any]]) -> dict[str,
     row = rows.values(*names).first()
     if row is None:
         raise InvalidItem(
-            f"the value of {', '.join(names)} of {instance!r} is known to the database only, and "
-            "there is no row: save it first"
+            f"the value of {', '.join(names)} of {name_of(instance)} is known to the database only, "
+            "and there is no row: save it first"
         )
     return row
 

@@ -15,7 +15,7 @@ from pubsub import formats
 from pubsub.conf import conf
 from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem
-from pubsub.instances import as_held, as_parent, as_saved, primary_key, without_prefetched
+from pubsub.instances import as_held, as_parent, as_saved, name_of, primary_key, without_prefetched
 from pubsub.items import (
     CREATED,
     DELETED,
@@ -108,14 +108,16 @@ class Publication:
         """The id of a row's item; None lets the server choose, and nothing is overwritten."""
         if self.item_id == "pk":
             if instance.pk is None:
-                raise InvalidItem(f"{instance!r} has no primary key: save it first")
+                raise InvalidItem(
+                    f"a row of {self.model._meta.label} has no primary key: save it first"
+                )
             return primary_key(instance)
         if self.item_id is None:
             return None
         field: Any = self.model._meta.get_field(self.item_id)
         if getattr(instance, field.attname) is None:
             raise InvalidItem(
-                f"{instance!r} has no {self.item_id}, which its item would be known by"
+                f"{name_of(instance)} has no {self.item_id}, which its item would be known by"
             )
         return str(field.value_to_string(instance))
 

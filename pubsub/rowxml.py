@@ -16,7 +16,7 @@ from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db.models import Field, Model
 
 from pubsub.exceptions import InvalidItem
-from pubsub.instances import as_parent, as_saved, parents_of
+from pubsub.instances import as_parent, as_saved, name_of, parents_of
 
 #: The start tag of a field, the attribute that tells whether it has a value, and its text.
 _Column = tuple[str, str, Callable[[Model], str]]
@@ -48,7 +48,7 @@ def to_xml(
             return f'<django-objects xmlns="" version="1.0">{objects}</django-objects>'
         return _by_django(rows, names, natural_keys)
     except (TypeError, ValueError) as error:  # Django's UnserializableContentError among them
-        raise InvalidItem(f"{instance!r} cannot be written as XML: {error}") from error
+        raise InvalidItem(f"{name_of(instance)} cannot be written as XML: {error}") from error
 
 
 # Private

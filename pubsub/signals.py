@@ -27,11 +27,16 @@ publish_failed = Signal()
 
 @receiver(item_published)
 def _log_published(item: Item, item_id: str, **kwargs: Any) -> None:
-    logger.debug("Published %s on %s (%s)", item_id, item.node, item.event)
+    logger.debug("Published %s on %s (%s)", _line(item_id), _line(item.node), item.event)
 
 
 @receiver(publish_failed)
 def _log_failed(about: str, error: BaseException, **kwargs: Any) -> None:
     # Our own errors say all there is to say.
     trace = None if isinstance(error, PubSubError) else error
-    logger.error("Could not publish %s: %s", about, error, exc_info=trace)
+    logger.error("Could not publish %s: %s", _line(about), error, exc_info=trace)
+
+
+def _line(text: str) -> str:
+    """A text that users may have chosen, so that it begins no line of a log."""
+    return text if text.isprintable() else repr(text)
