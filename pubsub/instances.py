@@ -150,8 +150,8 @@ def _from_row(instance: Model, fields: Collection[Field[Any, Any]]) -> dict[str,
     row = rows.values(*names).first()
     if row is None:
         raise InvalidItem(
-            f"the value of {', '.join(names)} of {name_of(instance)} is known to the database only, "
-            "and there is no row: save it first"
+            f"the value of {', '.join(names)} of {name_of(instance)} is known to the database "
+            "only, and there is no row: save it first"
         )
     return row
 

@@ -146,6 +146,13 @@ class PubSub:
 
     def _add(self, models: list[type[Model]], publication_class: type[Publication]) -> None:
         publications = {model: publication_class(model) for model in models}
+        for publication in publications.values():
+            try:
+                publication.nodes  # noqa: B018 (what is none of them keeps all from being registered)
+            except TypeError:
+                raise RegistrationError(
+                    f"node = {publication.node!r} is neither the name of a node nor several"
+                ) from None
         self._publications |= publications
         for publication in publications.values():
             for node in publication.nodes:

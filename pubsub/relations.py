@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -32,7 +32,7 @@ class Relation:
     @classmethod
     def all_of(cls, publication: Publication) -> Iterator[Relation]:
         """The relations that a Publication names; system checks speak of those that are none."""
-        for name in publication.m2m:
+        for name in publication.m2m if isinstance(publication.m2m, Collection) else ():
             try:
                 field = publication.model._meta.get_field(name)
             except FieldDoesNotExist:

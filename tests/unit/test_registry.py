@@ -7,11 +7,12 @@ from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import Model
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_delete, pre_save
 from django.test.utils import CaptureQueriesContext
 
-from pubsub import publish, pubsub
+from pubsub import Publication, publish, pubsub
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
+from pubsub.nodes import declared
 from pubsub.signals import publish_failed
 from tests.testapp.models import Author, Initials, Penname, Post, Ticket, Timed
 
@@ -215,6 +216,129 @@ def test_what_is_no_model_cannot_be_registered(model):
     with pytest.raises(RegistrationError, match="model class"):
         pubsub.register(model)
     assert not pubsub.is_registered(Author)
+
+
+def test_a_model_is_registered_with_a_class_of_its_own(sent, register):
+    class Loud(Publication):
+        node = "/loud"
+
+    register(Author, Loud)
+    Author.objects.create(name="Ada")
+    assert [item.node for item in sent] == ["/loud"]
+    assert type(pubsub.publication_for(Author)) is Loud
+    assert pubsub.publication_for(Author).model is Author
+
+
+def test_options_go_before_those_of_the_class(sent, register):
+    class Loud(Publication):
+        node = "/loud"
+        events = ["created"]
+
+    register([Author, Post], Loud, node="/louder")
+    author = Author.objects.create(name="Ada")
+    Post.objects.create(title="T")
+    author.save()
+    assert [item.node for item in sent] == ["/louder", "/louder"]
+    assert isinstance(pubsub.publication_for(Author), Loud)
+    assert Loud.node == "/loud"
+
+
+@pytest.mark.parametrize("options", [{}, {"node": "/options"}])
+def test_a_publication_is_decorated(sent, register, options):
+    @register([Author, Post], **options)
+    class Quiet(Publication):
+        node = "/class"
+        events = ["created"]
+
+    author = Author.objects.create(name="Ada")
+    author.save()
+    Post.objects.create(title="T")
+    assert [item.node for item in sent] == [options.get("node", "/class")] * 2
+    assert isinstance(pubsub.publication_for(Post), Quiet)
+    assert len(pubsub.publications) == len({p.model for p in pubsub.publications})
+
+
+def test_what_is_given_a_class_decorates_none(register):
+    decorate = register(Author, Publication)
+    with pytest.raises(RegistrationError, match="one of the two"):
+        decorate(Publication)
+    assert pubsub.is_registered(Author)
+
+
+@pytest.mark.parametrize("what", [object, Publication(Author), "Publication", 7, lambda: None])
+def test_what_is_no_publication_is_refused(register, what):
+    with pytest.raises(RegistrationError, match=r"no subclass of pubsub\.Publication"):
+        register(Author, what)
+    assert not pubsub.is_registered(Author)
+    with pytest.raises(RegistrationError, match=r"no subclass of pubsub\.Publication"):
+        register(Author)(what)
+    assert not pubsub.is_registered(Author)
+
+
+def test_an_option_that_does_not_exist_is_refused_by_name(register):
+    with pytest.raises(RegistrationError, match="'formt', 'nodees'"):
+        register(Author, node="/a", formt="json", nodees=[])
+    assert not pubsub.is_registered(Author)
+    assert declared("/a") == {}
+
+
+@pytest.mark.parametrize("node", [7, [["/a"]], 1.5])
+def test_a_node_that_is_none_keeps_all_from_being_registered(register, node):
+    with pytest.raises(RegistrationError, match="node = "):
+        register([Author, Post], node=node)
+    assert not pubsub.is_registered(Author)
+    assert not pubsub.is_registered(Post)
+
+
+@pytest.mark.parametrize("m2m", [7, None, "readers", ["no_such_field"], ["title"]])
+def test_relations_that_are_none_are_left_to_the_system_checks(register, m2m):
+    register(Post, m2m=m2m)
+    assert pubsub.is_registered(Post)
+
+
+def test_the_publication_of_what_is_not_registered_is_an_error():
+    with pytest.raises(NotRegistered, match=r"testapp\.Post"):
+        pubsub.publication_for(Post)
+
+
+def test_unregistering_takes_back_what_was_declared_of_the_nodes(register):
+    register(Author, node=["/a", "/b"], max_items=5)
+    register(Post, node="/b", expire=60)
+    assert declared("/a") == {"max_items": 5}
+    assert declared("/b") == {"max_items": 5, "item_expire": 60}
+    pubsub.unregister(Author)
+    assert declared("/a") == {}
+    assert declared("/b") == {"item_expire": 60}
+    register(Author, node="/b", max_items=7)
+    assert declared("/b") == {"max_items": 7, "item_expire": 60}
+
+
+def test_a_decorated_publication_declares_its_nodes_once(register):
+    @register(Author, max_items=5)
+    class Quiet(Publication):
+        node = "/quiet"
+
+    assert declared("/quiet") == {"max_items": 5}
+    assert declared("/testapp/Author") == {}
+    pubsub.unregister(Author)
+    assert declared("/quiet") == {}
+
+
+def test_a_model_may_be_registered_again_after_it_was_unregistered(sent, register):
+    register(Author, node="/first")
+    pubsub.unregister(Author)
+    register(Author, node="/second")
+    Author.objects.create(name="Ada")
+    assert [item.node for item in sent] == ["/second"]
+
+
+def test_only_what_tracks_is_heard_before_a_save(register):
+    register(Author)
+    assert not pre_save.has_listeners(Author)
+    assert not pre_delete.has_listeners(Author)
+    register(Post, track=True)
+    assert pre_save.has_listeners(Post)
+    assert pre_delete.has_listeners(Post)
 
 
 def test_abstract_models_cannot_be_registered():
