@@ -5,12 +5,24 @@ import json
 import uuid
 from decimal import Decimal
 
+import django
 import pytest
 from django.db.models import F, Value
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pubsub.instances import as_saved, primary_key
+from pubsub.instances import (
+    as_held,
+    as_parent,
+    as_saved,
+    key_of,
+    name_of,
+    parents_of,
+    primary_key,
+)
 from pubsub.rowxml import to_xml
-from tests.testapp.models import Author, Ticket
+from tests.testapp import models as testapp
+from tests.testapp.models import Author, Pizzeria, Place, Restaurant, Ticket
 
 pytestmark = pytest.mark.django_db
 
@@ -82,3 +94,119 @@ def test_a_field_that_cannot_convert_what_it_has_saved_is_left_alone(monkeypatch
 
 def test_a_value_that_its_field_does_not_take_is_left_alone():
     assert as_saved(Ticket(day="some day")).day == "some day"
+
+
+NUMBERS = st.decimals(-9999, 9999, allow_nan=False, places=None).filter(
+    lambda number: abs(number) < Decimal("9999.99")
+)
+VALUES = st.fixed_dictionaries(
+    {
+        "day": st.none() | st.dates().flatmap(lambda day: st.sampled_from([day, str(day)])),
+        "price": NUMBERS.flatmap(lambda n: st.sampled_from([n, str(n)])) | st.integers(0, 9999),
+        "visits": st.integers(-1000, 1000).flatmap(lambda n: st.sampled_from([n, str(n)])),
+    }
+)
+
+
+@given(VALUES)
+def test_what_is_published_after_a_save_is_what_a_reader_of_the_row_sees(values):
+    ticket = Ticket.objects.create(**values)
+    read = Ticket.objects.get(pk=ticket.pk)
+    assert to_xml(as_saved(ticket)) == to_xml(read)
+    assert primary_key(ticket) == primary_key(read) == key_of(Ticket, str(ticket.pk))
+
+
+@given(VALUES, VALUES, st.sets(st.sampled_from(["day", "price", "visits"])))
+def test_what_is_published_after_update_fields_is_what_a_reader_of_the_row_sees(
+    first, second, written
+):
+    ticket = Ticket.objects.create(**first)
+    for name, value in second.items():
+        setattr(ticket, name, value)
+    ticket.save(update_fields=written)
+    held = dict(vars(ticket))
+    read = Ticket.objects.get(pk=ticket.pk)
+    assert to_xml(as_saved(ticket, written=written)) == to_xml(read)
+    row = as_saved(ticket, (), written)
+    assert [row.day, row.price, row.visits] == [read.day, read.price, read.visits]
+    assert {name: value for name, value in vars(ticket).items() if name in held} == held
+
+
+def test_what_is_not_needed_is_not_asked_for(django_assert_num_queries):
+    Ticket.objects.create(visits=7)
+    ticket = Ticket.objects.defer("visits", "price").get()
+    with django_assert_num_queries(0):
+        assert as_saved(ticket, ()) is ticket
+    price = Ticket._meta.get_field("price")
+    with django_assert_num_queries(1):
+        row = as_saved(ticket, {price})
+    assert row.get_deferred_fields() == {"visits"}
+    assert ticket.get_deferred_fields() == {"visits", "price"}
+
+
+def test_a_row_that_is_gone_is_not_asked(django_assert_num_queries):
+    ticket = Ticket.objects.create(day="2024-05-01", price="1.5")
+    ticket.visits = F("visits") + 1
+    Ticket.objects.all().delete()
+    with django_assert_num_queries(0):
+        held = as_held(ticket)
+        assert (held.day, str(held.price)) == (dt.date(2024, 5, 1), "1.50")
+    assert held.get_deferred_fields() == {"visits"}
+    assert ticket.day == "2024-05-01"
+
+
+def test_an_instance_that_is_gone_is_taken_as_it_is_where_nothing_differs():
+    Ticket.objects.create()
+    ticket = Ticket.objects.get()
+    assert as_held(ticket) is ticket
+
+
+def test_a_caller_who_has_a_relation_cached_keeps_it_when_another_is_saved(
+    django_assert_num_queries,
+):
+    ada, bo = Author.objects.create(name="Ada"), Author.objects.create(name="Bo")
+    ticket = Ticket.objects.create(author=ada)
+    ticket.author = bo
+    row = as_saved(ticket, written=["visits"])
+    assert row.author == ada
+    with django_assert_num_queries(0):
+        assert ticket.author is bo
+
+
+def test_the_part_of_a_row_in_a_parents_table_has_no_more_than_that():
+    pizzeria = Pizzeria.objects.create(name="P", stars=3, oven="wood")
+    place = as_parent(pizzeria, Place)
+    assert type(place) is Place
+    assert (place.pk, place.name) == (pizzeria.pk, "P")
+    assert not hasattr(place, "stars")
+    assert not place._state.adding
+    assert place._state.db == "default"
+
+
+def test_a_column_of_a_parent_that_was_deferred_stays_so(django_assert_num_queries):
+    Pizzeria.objects.create(name="P")
+    with django_assert_num_queries(1):
+        place = as_parent(Pizzeria.objects.defer("name").get(), Place)
+    with django_assert_num_queries(1):
+        assert place.name == "P"
+
+
+def test_parents_are_named_from_the_eldest_on():
+    assert parents_of(Pizzeria) == (Place, Restaurant)
+    assert parents_of(Place) == ()
+
+
+def test_a_row_is_named_by_its_key_and_not_by_its_text():
+    author = Author.objects.create(name="a secret")
+    assert name_of(author) == f"testapp.Author {author.pk}"
+
+
+if django.VERSION >= (5, 2):
+
+    @pytest.mark.parametrize("day", ["2024-05-01", dt.date(2024, 5, 1)])
+    @pytest.mark.parametrize("number", [7, "7"])
+    def test_a_key_of_two_columns_is_one_id_however_it_was_written(day, number):
+        booking = testapp.Booking.objects.create(day=day, number=number)
+        expected = '["2024-05-01", "7"]'
+        assert primary_key(booking) == primary_key(testapp.Booking.objects.get()) == expected
+        assert key_of(testapp.Booking, (day, number)) == expected
