@@ -94,8 +94,9 @@ class Receivers:
     ) -> None:
         instance.__dict__.pop(_BEFORE, None)  # of a save that failed
         key = sender._meta.pk
-        # A new row with a key that it was just given is nowhere yet.
+        # A new row with a key that it was just given, or that the database will make, is nowhere.
         is_new = instance._state.adding and key is not None and key.has_default()
+        is_new = is_new or hasattr(instance.pk, "resolve_expression")
         if not (raw or is_new or is_muted()):
             self._remember(sender, instance, UPDATED, using)
 

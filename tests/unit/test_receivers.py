@@ -20,7 +20,7 @@ from django.db.models import F
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
-from pubsub import Publication
+from pubsub import Publication, pubsub
 from tests.testapp import models as testapp
 from tests.testapp.models import (
     Author,
@@ -440,6 +440,27 @@ if django.VERSION >= (5, 2):
         assert {item.id for item in sent} == {'["2024-05-01", "7"]'}
         assert "Ada" in sent[0].payload
         assert "Bo" in sent[2].payload
+
+
+if django.VERSION >= (5, 0):
+
+    def test_a_key_that_the_database_makes_is_not_asked_for_before(sent, register, late_models):
+        class Receipt(models.Model):
+            number = models.IntegerField(primary_key=True, db_default=41 + 1)
+
+            class Meta:
+                app_label = "testapp"
+
+            def __str__(self):
+                return "a receipt"
+
+        with tables_for(Receipt):
+            register(Receipt, track=True)
+            with CaptureQueriesContext(connection) as queries:
+                Receipt.objects.create()
+            pubsub.unregister(Receipt)
+        assert told(sent) == [("/testapp/Receipt", "42", "created")]
+        assert [q["sql"] for q in queries if q["sql"].startswith("SELECT")] == []
 
 
 # async
