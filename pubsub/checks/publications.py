@@ -211,8 +211,8 @@ def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[CheckMe
                 yield checks.Warning(
                     f"{labels} are published on one node, {node}, where rows with the same key "
                     "overwrite each other's items.",
-                    hint="Tell them apart by get_item_id(), make a log with item_id = None, or give "
-                    "each a node of its own.",
+                    hint="Tell them apart by get_item_id(), make a log with item_id = None, or "
+                    "give each a node of its own.",
                     obj=publication.model,
                     id="pubsub.W004",
                 )
