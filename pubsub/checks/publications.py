@@ -191,21 +191,41 @@ def _check_nodes(publication: Publication) -> Iterator[Error]:
         )
 
 
-def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[Error]:
-    """Two publications may share a node, but not want it to be different things."""
+def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[CheckMessage]:
+    """Two publications may share a node, but neither its configuration nor the ids of its items."""
     first: dict[str, Publication] = {}
     for publication in publications:
         for node in publication.nodes:
             other = first.setdefault(node, publication)
+            labels = f"{publication.model._meta.label} and {other.model._meta.label}"
             mine, theirs = publication.get_configuration(node), other.get_configuration(node)
             if dict(mine) != dict(theirs):
                 yield Error(
-                    f"{publication.model._meta.label} and {other.model._meta.label} are published "
-                    f"on one node, {node}, and want it to be {dict(mine)} and {dict(theirs)}.",
+                    f"{labels} are published on one node, {node}, and want it to be {dict(mine)} "
+                    f"and {dict(theirs)}.",
                     hint="Give both the same max_items, expire and access, or nodes of their own.",
                     obj=publication.model,
                     id="pubsub.E025",
                 )
+            if _overwrite(publication, other):
+                yield checks.Warning(
+                    f"{labels} are published on one node, {node}, where rows with the same key "
+                    "overwrite each other's items.",
+                    hint="Tell them apart by get_item_id(), make a log with item_id = None, or "
+                    "give each a node of its own.",
+                    obj=publication.model,
+                    id="pubsub.W004",
+                )
+
+
+def _overwrite(one: Publication, other: Publication) -> bool:
+    """Whether two models, neither of which is the other's, know their items by the same ids."""
+    related = issubclass(one.model, other.model) or issubclass(other.model, one.model)
+    by_key = [
+        publication.item_id == "pk" and type(publication).get_item_id is Publication.get_item_id
+        for publication in (one, other)
+    ]
+    return all(by_key) and not related
 
 
 def _is_unique(publication: Publication, name: str) -> bool:

@@ -75,9 +75,9 @@ def project(python, tmp_path):
     """What startproject makes, with the model, the call and the page of the README."""
     manage(python, tmp_path, "startproject", "mysite", ".", program=["-m", "django"])
     manage(python, tmp_path, "startapp", "blog")
-    models = "from django.db import models\n\n" + readme_block("python", "class Post")
+    models = "from django.db import models\n\n" + readme_block("python", "class Post(models.Model)")
     (tmp_path / "blog" / "models.py").write_text(models)
-    publications = readme_block("python", "pubsub.register(Post)")
+    publications = readme_block("python", "# blog/publications.py")
     (tmp_path / "blog" / "publications.py").write_text(publications)
     (tmp_path / "blog" / "templates").mkdir()
     page = readme_block("html+django", "{% pubsub_client %}")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pubsub import pubsub
+from pubsub import Publication, pubsub
+from pubsub.checks import check_publications
 from pubsub.signals import publish_failed
 from tests.blog import models
 
-PAGE = Path(__file__).parents[2] / "docs" / "publications.rst"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "publications.rst"
 SECTIONS = re.split(r"\n\n\n(?=.+\n=+\n)", PAGE.read_text(encoding="utf-8"))
 
 
@@ -29,7 +31,7 @@ def test_the_examples_of_a_section_are_true(section, published):
         pubsub.register(model, *args, **options)
 
     names = {
-        "Publication": __import__("pubsub").Publication,
+        "Publication": Publication,
         "pubsub": pubsub,
         "published": published,
         "register": register,
@@ -59,10 +61,25 @@ def test_the_page_shows_the_models_that_its_examples_use():
 
 
 def test_every_option_and_hook_is_described():
-    from pubsub import Publication
-
     public = {name for name in vars(Publication) if not name.startswith("_")}
     derived = {"nodes", "field_names", "columns", "configuration", "default_node"}
     inner = {"row", "places", "interval", "configuration_of", "make_items", "next_sequence"}
     text = PAGE.read_text()
     assert [name for name in public - derived - inner if f"``{name}" not in text] == []
+
+
+@pytest.mark.django_db(transaction=True, reset_sequences=True)
+def test_the_publication_in_the_readme_publishes(published, register):
+    readme = (ROOT / "README.rst").read_text()
+    block = re.search(r"\n( +@pubsub\.register\(Post\)\n.*?)\n\n    `docs", readme, re.DOTALL)[1]
+    names = {"pubsub": pubsub, "Publication": Publication, "Post": models.Post}
+    exec(inspect.cleandoc(block), names)
+    try:
+        blog = models.Blog.objects.create(name="News")
+        models.Post.objects.create(blog=blog, slug="hello", title="Hello")
+        data = {"id": 1, "title": "Hello", "body": ""}
+        assert check_publications() == []
+        for node in ("/blog/Post", f"/blog/Blog/{blog.pk}/posts"):
+            published.assertPublished(node, count=1, payload=data)
+    finally:
+        pubsub.unregister(models.Post)

@@ -11,7 +11,7 @@ from django.db import models
 
 from pubsub import Publication, pubsub
 from pubsub.checks import check_publications
-from tests.testapp.models import Author, Badge, Person, Place, Post, Restaurant
+from tests.testapp.models import Author, Badge, Penname, Person, Place, Post, Restaurant
 
 
 def ids():
@@ -88,12 +88,29 @@ def test_a_problem_is_told_under_the_name_of_its_class(register):
 
 
 def test_two_publications_of_one_node_want_it_to_be_the_same(register):
-    register(Author, node="/all", max_items=10)
-    register(Badge, node=["/badges", "/all"], max_items=10)
+    register(Author, node="/all", max_items=10, item_id=None)
+    register(Badge, node=["/badges", "/all"], max_items=10, item_id=None)
     assert ids() == []
-    register(Place, node="/all", access="private")
+    register(Place, node="/all", access="private", item_id=None)
     (message,) = check_publications()
     assert message.id == "pubsub.E025"
+    assert "testapp.Place and testapp.Author" in message.msg
+
+
+def test_rows_of_two_models_overwrite_each_other_on_one_node(register):
+    class ByName(Publication):
+        node = "/all"
+
+        def get_item_id(self, instance):
+            return f"{instance._meta.label}-{instance.pk}"
+
+    register(Author, node="/all")
+    register(Penname, node="/all")  # the same rows
+    register(Badge, ByName)
+    assert ids() == []
+    register(Place, node="/all")
+    (message,) = check_publications()
+    assert message.id == "pubsub.W004"
     assert "testapp.Place and testapp.Author" in message.msg
 
 
