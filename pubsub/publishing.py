@@ -87,10 +87,7 @@ def announce(item: Item, using: str | None) -> Future[str]:
     if not waits_for_commit(using):
         return _send_by_hand(item)
     future: Future[str] = Future()
-    deferred = _Deferred(item, future)
-    # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
-    weakref.finalize(deferred, future.cancel).atexit = False
-    on_commit(deferred, using)
+    on_commit(_Deferred(item, future), using)
     return future
 
 
@@ -134,8 +131,13 @@ class _Deferred(Announcement):
     def __init__(self, item: Item, future: Future[str]) -> None:
         self._item = item
         self._future = future
+        # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
+        self._cancel = weakref.finalize(self, future.cancel)
+        self._cancel.atexit = False
 
     def send(self) -> None:
+        # It would keep the Future, whose error may keep us.
+        self._cancel.detach()
         if not self._future.set_running_or_notify_cancel():
             return  # the caller has changed his mind
         try:

@@ -75,7 +75,8 @@ class Rows(Announcement):
         #: How many items were acknowledged, in the end; cancelled when they are rolled back.
         self.result: Future[int] = Future()
         # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
-        weakref.finalize(self, self.result.cancel).atexit = False
+        self._cancel = weakref.finalize(self, self.result.cancel)
+        self._cancel.atexit = False
 
     def __len__(self) -> int:
         return len(self._spool)
@@ -117,6 +118,8 @@ class Rows(Announcement):
         return self.result
 
     def send(self) -> None:
+        # It would keep the result, whose error may keep all of us.
+        self._cancel.detach()
         if not self.result.set_running_or_notify_cancel():
             return  # the caller has changed his mind
         pipeline = Pipeline()

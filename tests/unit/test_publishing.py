@@ -1,6 +1,8 @@
 """pubsub/publishing.py: publish and retract, now or at the commit."""
 
 import gc
+import logging
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -157,6 +159,18 @@ def test_a_missing_backend_at_the_commit_fails_the_future_and_is_told(signals, s
         future = publish("/home", "Hello")
     assert isinstance(future.exception(1), ImproperlyConfigured)
     assert [said[0] for said in signals] == ["failed"]
+
+
+def test_a_future_that_failed_is_not_kept(settings, caplog):
+    caplog.set_level(logging.CRITICAL, "pubsub")  # a log record would keep the traceback
+    settings.PUBSUB_BACKEND = "no.such.Backend"
+    with transaction.atomic():
+        future = publish("/home", "Hello")
+    assert isinstance(future.exception(1), ImproperlyConfigured)
+    kept = weakref.ref(future)
+    del future
+    gc.collect()
+    assert kept() is None
 
 
 def test_a_receiver_that_raises_breaks_nothing(sent, caplog):
