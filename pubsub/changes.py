@@ -6,13 +6,20 @@ Whatever goes wrong here is told by ``publish_failed``; the save goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
 from django.db.models import Model
 
-from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
+from pubsub.commits import (
+    Announcement,
+    Row,
+    on_commit,
+    rows_of,
+    sheltered,
+    waits_for_commit,
+)
 from pubsub.instances import primary_key
 from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction
 from pubsub.publications import Place, Publication
@@ -49,7 +56,8 @@ def announce(
             return
         gathering = _gathering.get()
         if gathering is not None and event == DELETED and rows.get(key) is None:
-            gathering.take(_items(publication, instance, event, event, written, before)[1])
+            with _shelter(publication, using):
+                gathering.take(_items(publication, instance, event, event, written, before)[1])
             return
         row = rows.open(key)
         outcome = row.after(event)
@@ -58,7 +66,8 @@ def announce(
         try:
             on_commit(change, using)
             # From now on earlier states are not the last one, even if a hook raises.
-            change.freeze(*_items(publication, instance, event, outcome, written, before))
+            with _shelter(publication, using):
+                change.freeze(*_items(publication, instance, event, outcome, written, before))
         except Exception:
             del change  # who keeps the traceback would keep it alive after a rollback, too
             raise
@@ -99,7 +108,8 @@ def items_for(
 
 def places_before(publication: Publication, instance: Model, event: str) -> list[Place]:
     """Where a row belongs as it is now, for a change that is about to come."""
-    with reporting(publication, instance, event):
+    using = instance._state.db
+    with reporting(publication, instance, event), _shelter(publication, using):
         row = publication.row(instance, event)
         if publication.should_publish(row, event):
             return publication.places(row, event)
@@ -147,6 +157,11 @@ def gathering(into: Gathering) -> Iterator[None]:
 
 
 # Private
+
+
+def _shelter(publication: Publication, using: str | None) -> AbstractContextManager[None]:
+    """Keep a transaction from what the code of others does in it."""
+    return sheltered(using) if publication.has_hooks else nullcontext()
 
 
 class _Change(Announcement):

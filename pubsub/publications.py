@@ -35,6 +35,12 @@ Place = tuple[str, str | None]
 #: What ``access`` may be, and the access model on the server (XEP-0060 §4.5).
 ACCESS_MODELS = {"open": "open", "private": "whitelist"}
 
+#: The methods that decide for a single row.
+HOOKS = (
+    *("get_nodes", "should_publish", "get_item_id", "get_fields", "get_payload"),
+    *("get_configuration", "get_throttle"),
+)
+
 
 class Publication:
     """The publishing side of one model, as ModelAdmin is its editing side.
@@ -157,6 +163,12 @@ class Publication:
         return self.throttle
 
     # What the options and hooks come to
+
+    @cached_property
+    def has_hooks(self) -> bool:
+        """Whether code of others decides for single rows."""
+        own = [getattr(type(self), hook) is not getattr(Publication, hook) for hook in HOOKS]
+        return any(own) or self.format not in formats.FORMATS
 
     @property
     def default_node(self) -> str:

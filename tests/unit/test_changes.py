@@ -9,7 +9,7 @@ from pubsub import Publication
 from pubsub.exceptions import InvalidItem
 from pubsub.items import Item
 from pubsub.signals import publish_failed
-from tests.testapp.models import Author, Badge, Parcel, Post
+from tests.testapp.models import Author, Badge, Parcel, Post, Seat
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -169,3 +169,54 @@ def test_a_failing_row_is_named_on_one_line_whatever_its_key(sent, register, cap
     Badge.objects.create(code="x (created): fine\nERROR a forged line")
     assert len(caplog.messages) == 1
     assert "\n" not in caplog.messages[0]
+
+
+class Writing(Publication):
+    """Writes a row of another table when it is asked, and fails at that if it is to."""
+
+    fails = True
+
+    def get_nodes(self, instance, event):
+        Badge.objects.create(code="one")
+        if self.fails:
+            Badge.objects.create(code="one")  # not unique
+        return super().get_nodes(instance, event)
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_a_query_of_a_hook_that_fails_leaves_the_transaction_as_it_was(sent, register, track):
+    register(Badge)
+    register(Author, Writing, track=track)
+    with transaction.atomic():
+        author = Author.objects.create(name="Ada")
+        author.name = "Bo"
+        author.save()
+        Seat.objects.create(number=1)
+    assert Author.objects.get().name == "Bo"
+    assert Seat.objects.exists()
+    # What the hook had written before it failed is taken back, and so is its announcement.
+    assert not Badge.objects.exists()
+    assert sent == []
+
+
+def test_what_a_hook_has_written_stays_where_it_does_not_fail(sent, register):
+    register(Badge)
+    register(Author, Writing, fails=False)
+    with transaction.atomic():
+        Author.objects.create(name="Ada")
+    assert Badge.objects.exists()
+    assert sorted(item.node for item in sent) == ["/testapp/Author", "/testapp/Badge"]
+
+
+def test_hooks_that_ask_nothing_cost_no_query_in_a_transaction(
+    sent, register, django_assert_num_queries
+):
+    class Asking(Publication):
+        def get_nodes(self, instance, event):
+            return f"/authors/{instance.pk}"
+
+    register(Author, Asking)
+    with transaction.atomic():
+        author = Author.objects.create(name="Ada")
+        with django_assert_num_queries(1):
+            author.save()

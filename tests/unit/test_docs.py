@@ -62,7 +62,7 @@ def test_the_page_shows_the_models_that_its_examples_use():
 
 def test_every_option_and_hook_is_described():
     public = {name for name in vars(Publication) if not name.startswith("_")}
-    derived = {"nodes", "field_names", "columns", "configuration", "default_node"}
+    derived = {"has_hooks", "nodes", "field_names", "columns", "configuration", "default_node"}
     inner = {"row", "places", "interval", "configuration_of", "make_items", "next_sequence"}
     text = PAGE.read_text()
     assert [name for name in public - derived - inner if f"``{name}" not in text] == []
