@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pubsub.exceptions import PubSubError
 
@@ -17,6 +17,13 @@ def resolved(value: T) -> Future[T]:
     """A Future of what is known already."""
     future: Future[T] = Future()
     future.set_result(value)
+    return future
+
+
+def failed(error: BaseException) -> Future[Any]:
+    """A Future of what has failed already."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
     return future
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 
+from django.core.exceptions import ImproperlyConfigured
+
+from pubsub.backends import get_backend
 from pubsub.conf import conf
-from pubsub.exceptions import PubSubError, RequestTimeout, ServerLost, StreamError
+from pubsub.exceptions import (
+    PubSubError,
+    QueueFull,
+    RequestTimeout,
+    ServerLost,
+    StreamError,
+)
 from pubsub.items import Item
-from pubsub.publishing import report_failure, send
+from pubsub.publishing import report_failure, reported
 
 #: How many items may wait for the server's acknowledgement before the next one is sent.
 WINDOW = 500
@@ -17,10 +27,14 @@ WINDOW = 500
 class Pipeline:
     """Sends items; waits where more than :data:`WINDOW` of them are unacknowledged.
 
-    What goes wrong with an item is told by ``publish_failed``, and the next one is sent.
+    What goes wrong with an item is told by ``publish_failed``, and the next one is sent.  In the
+    thread that hears the answers, where receivers of our signals are called, it never waits: what
+    does not fit the queue fails.
     """
 
     def __init__(self) -> None:
+        # Nobody who is asked answers later than that.
+        self._patience = 3 * conf.timeout
         self._window = max(1, min(WINDOW, conf.queue_size // 2))
         self._slots = threading.Semaphore(self._window)
         self._counts_lock = threading.Lock()
@@ -37,15 +51,14 @@ class Pipeline:
         :raises ServerLost: when as many items as there is room for were lost one after the other:
             the server is not there, and waiting on would take for ever.
         """
-        # Nobody who is asked answers later than that.
-        if not self._slots.acquire(timeout=3 * conf.timeout):
-            raise ServerLost(f"no answer for {3 * conf.timeout:g} s")
+        if not self._slots.acquire(timeout=self._patience if _may_wait() else 0) and _may_wait():
+            raise ServerLost(f"no answer for {self._patience:g} s")
         with self._counts_lock:
             if self._lost_in_a_row >= self._window:
                 raise ServerLost(str(self._error)) from self._error
             self._unsettled += 1
         try:
-            future = send(item)
+            future = self._handed_over(item)
         except Exception as error:  # noqa: BLE001 (no backend; it is told, and the next is tried)
             report_failure(item, error)
             self._settle(error)
@@ -66,6 +79,15 @@ class Pipeline:
 
     # Private
 
+    def _handed_over(self, item: Item) -> Future[str]:
+        """The Future of an item that the backend has taken, or had no room for all the time."""
+        end = time.monotonic() + self._patience
+        while True:
+            future = get_backend().send(item)
+            if not _is_full(future) or not _may_wait() or time.monotonic() > end:
+                return reported(item, future)
+            time.sleep(0.01)  # others fill the queue, too; it empties as the server answers
+
     def _done(self, future: Future[str]) -> None:
         cancelled = future.cancelled()
         self._settle(PubSubError("it was cancelled") if cancelled else future.exception())
@@ -76,6 +98,8 @@ class Pipeline:
             if is_item and error is None:
                 self._acknowledged += 1
                 self._lost_in_a_row = 0
+            elif isinstance(error, QueueFull):
+                self._lost_in_a_row = self._window  # it has been waited for, as far as may be
             elif isinstance(error, (StreamError, RequestTimeout)):
                 self._lost_in_a_row += 1
             self._error = self._error or error
@@ -87,3 +111,16 @@ class Pipeline:
             self._result.set_result(self._acknowledged)
         else:
             self._result.set_exception(self._error)
+
+
+def _may_wait() -> bool:
+    """Whether the answers come from another thread than this one."""
+    try:
+        return not get_backend().resolves_here()
+    except ImproperlyConfigured:
+        return False  # there is nothing to wait for
+
+
+def _is_full(future: Future[str]) -> bool:
+    done = future.done() and not future.cancelled()
+    return done and isinstance(future.exception(), QueueFull)

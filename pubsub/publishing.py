@@ -97,7 +97,11 @@ def send(item: Item) -> Future[str]:
     :returns: a Future of the item's id.
     :raises ImproperlyConfigured: when PUBSUB_BACKEND names no backend.
     """
-    future = get_backend().send(item)
+    return reported(item, get_backend().send(item))
+
+
+def reported(item: Item, future: Future[str]) -> Future[str]:
+    """The Future of an item that the backend has taken; signals tell of it, too."""
     if future.done():
         _report(item, future)
     else:

@@ -29,6 +29,10 @@ class BaseBackend:
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
 
+    def resolves_here(self) -> bool:
+        """Whether it is this thread that resolves the Futures: who waits in it waits in vain."""
+        return False
+
     def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
         """Queue the creation of a node, unless this process knows that it exists."""
 

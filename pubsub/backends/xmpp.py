@@ -12,8 +12,8 @@ from typing import Any
 
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
-from pubsub.exceptions import InvalidNode
-from pubsub.futures import follow, resolved
+from pubsub.exceptions import InvalidNode, QueueFull
+from pubsub.futures import failed, follow, resolved
 from pubsub.items import Item, valid_configuration, valid_node
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
@@ -62,7 +62,9 @@ class XMPPBackend(BaseBackend):
         """
         if not item.is_retraction:
             # The server would create it by itself, but with a configuration of its own.
-            self.ensure_node(item.node, item.configuration)
+            full = self._ensure(item.node, item.configuration)
+            if full is not None:
+                return failed(full)
         if item.id is None or item.sequence is None:
             return self._request(item)
         key = (item.node, item.id)
@@ -80,18 +82,13 @@ class XMPPBackend(BaseBackend):
         future.add_done_callback(partial(self._answered, key, latest))
         return future
 
+    def resolves_here(self) -> bool:
+        return self._connection.is_owner
+
     def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
-        with self._existing_lock:  # or another thread's item would overtake the creation
-            if self._losses != self._connection.losses:
-                # The server that comes back may have lost its nodes.
-                self._losses = self._connection.losses
-                self._existing.clear()
-            if node in self._existing:
-                return
-            created = self.create_node(node, configuration)
-            self._existing[node] = None
-            _forget_oldest(self._existing)
-        created.add_done_callback(partial(self._created, node))
+        full = self._ensure(node, configuration)
+        if full is not None:
+            logger.warning("Could not create the node %s: %s", node, full)
 
     def close(self) -> None:
         self._connection.close()
@@ -137,6 +134,27 @@ class XMPPBackend(BaseBackend):
 
     # Private
 
+    def _ensure(self, node: str, configuration: Mapping[str, Any]) -> QueueFull | None:
+        """Queue the creation of a node, unless we know that it exists.
+
+        :returns: that there was no room for it; then the item must not be sent either.
+        """
+        with self._existing_lock:  # or another thread's item would overtake the creation
+            if self._losses != self._connection.losses:
+                # The server that comes back may have lost its nodes.
+                self._losses = self._connection.losses
+                self._existing.clear()
+            if node in self._existing:
+                return None
+            created = self.create_node(node, configuration)
+            error = created.exception() if created.done() else None
+            if isinstance(error, QueueFull):
+                return error
+            self._existing[node] = None
+            _forget_oldest(self._existing)
+        created.add_done_callback(partial(self._created, node))
+        return None
+
     def _request(self, item: Item) -> Future[str]:
         if item.is_retraction:
             assert item.id is not None
@@ -178,12 +196,11 @@ def _outcome_of(later: Future[str] | BaseException | None, item_id: str) -> Futu
     """The Future of a state that need not be sent: it fares as the later one does."""
     if later is None:
         return resolved(item_id)
-    future: Future[str] = Future()
     if isinstance(later, BaseException):
-        future.set_exception(later)
-    else:
-        future.set_running_or_notify_cancel()
-        follow(future, later)
+        return failed(later)
+    future: Future[str] = Future()
+    future.set_running_or_notify_cancel()
+    follow(future, later)
     return future
 
 

@@ -80,6 +80,11 @@ class Connection:
         """The server as ``host:port``."""
         return f"{self.account.host}:{self.account.port}"
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether this thread is the owner: it gives the answers, and must not wait for them."""
+        return threading.current_thread() is self._thread
+
     def request(self, request: stanzas.Request[T]) -> Future[T]:
         """Queue a request; costs microseconds and never waits for the network.
 
