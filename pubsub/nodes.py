@@ -19,9 +19,10 @@ def create(node: str, **configuration: Any) -> Future[None]:
     """Create a node (XEP-0060 §8.1); one that exists stays as it is.
 
     :param configuration: fields of XEP-0060 §16.4.4 without their prefix, such as
-        ``max_items=10``; they are laid over PUBSUB_NODE_DEFAULTS.
+        ``max_items=10``; they are laid over what the registered models say of their nodes, and
+        over PUBSUB_NODE_DEFAULTS.
     """
-    return get_backend().create_node(node, configuration)
+    return get_backend().create_node(node, {**declared(node), **configuration})
 
 
 def ensure(node: str) -> None:
