@@ -1,17 +1,22 @@
 """pubsub/publishing.py: publish and retract, now or at the commit."""
 
+import asyncio
 import gc
 import logging
 import weakref
 from concurrent.futures import Future
+from contextlib import nullcontext
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
-from pubsub import publish, retract
+from pubsub import apublish, aretract, publish, pubsub, retract
 from pubsub.backends import get_backend
+from pubsub.context import originating
 from pubsub.exceptions import InvalidItem, QueueFull
+from pubsub.futures import failed
 from pubsub.signals import item_published, publish_failed
 from tests.testapp.models import Author
 
@@ -183,3 +188,111 @@ def test_a_receiver_that_raises_breaks_nothing(sent, caplog):
     finally:
         item_published.disconnect(broken)
     assert "ZeroDivisionError" in caplog.text
+
+
+# The async twins
+
+
+def test_apublish_and_aretract_await_the_items_id(sent):
+    author = Author.objects.create(name="Ada")
+
+    async def run():
+        return [
+            await apublish("/home", "Hello", item_id=7),
+            await apublish("/home", author),
+            await aretract("/home", 7),
+        ]
+
+    assert asyncio.run(run()) == ["7", str(author.pk), "7"]
+    assert [item.event for item in sent] == ["published", "published", "deleted"]
+
+
+def test_apublish_raises_what_the_future_would_fail_with(sent, monkeypatch):
+    error = QueueFull("full")
+    monkeypatch.setattr(get_backend(), "send", lambda item: failed(error))
+    for call in (apublish("/home", "Hello"), aretract("/home", "7")):
+        with pytest.raises(QueueFull):
+            asyncio.run(call)
+
+
+def test_the_async_twins_refuse_bad_values(sent):
+    for call in (apublish("", "Hello"), apublish("/home", "\x08"), aretract("/home", "")):
+        with pytest.raises(InvalidItem):
+            asyncio.run(call)
+    with pytest.raises(TypeError):
+        asyncio.run(apublish("/home", 7))
+    assert sent == []
+
+
+@pytest.mark.parametrize(("call", "names"), [(apublish, "publish"), (aretract, "retract")])
+def test_inside_a_transaction_the_async_twins_say_what_to_do(sent, call, names):
+    with (
+        transaction.atomic(),
+        pytest.raises(
+            transaction.TransactionManagementError,
+            match=rf"^a{names}\(\) waits .* call {names}\(\) here, or a{names}\(\) after the commit",
+        ),
+    ):
+        async_to_sync(call)("/home", "7")
+    assert sent == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_the_async_twins_look_at_the_database_that_is_named(sent):
+    there = Author.objects.using("other").create(name="there")
+
+    async def run():
+        await apublish("/home", there)
+        await apublish("/home", "Hello", using="other")
+        await aretract("/home", 7, using="other")
+
+    with transaction.atomic():
+        async_to_sync(run)()
+    assert len(sent) == 3
+    with (
+        transaction.atomic(using="other"),
+        pytest.raises(transaction.TransactionManagementError),
+    ):
+        async_to_sync(run)()
+    assert len(sent) == 3
+
+
+@pytest.mark.django_db(transaction=False)
+def test_inside_the_transaction_of_a_test_case_the_async_twins_publish_at_once(sent):
+    assert async_to_sync(apublish)("/home", "Hello", item_id=7) == "7"
+    assert async_to_sync(aretract)("/home", 7) == "7"
+    assert len(sent) == 2
+    with transaction.atomic(), pytest.raises(transaction.TransactionManagementError):
+        async_to_sync(apublish)("/home", "Hello")
+
+
+def test_a_save_by_the_async_orm_is_published_alike(sent, register):
+    register(Author)
+
+    async def run():
+        author = await Author.objects.acreate(name="Ada")
+        author.name = "Bo"
+        await author.asave()
+        await author.adelete()
+
+    asyncio.run(run())
+    assert [item.event for item in sent] == ["created", "updated", "deleted"]
+
+
+def test_who_is_muted_still_publishes_by_hand(sent, register):
+    register(Author)
+    with pubsub.muted():
+        publish("/home", "Hello")
+        retract("/home", "7")
+        author = Author.objects.create(name="Ada")
+        publish("/testapp/Author", author)
+    assert [item.event for item in sent] == ["published", "deleted", "published"]
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_what_is_published_by_hand_bears_the_origin_of_the_call(sent, in_transaction):
+    with transaction.atomic() if in_transaction else nullcontext():
+        with originating("me"):
+            publish("/home", "Hello")
+        publish("/home", "Hello")
+    assert ['origin="me"' in item.payload for item in sent] == [True, False]
