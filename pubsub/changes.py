@@ -55,7 +55,8 @@ def announce(
                 deliver(item, interval)
             return
         gathering = _gathering.get()
-        if gathering is not None and event == DELETED and rows.get(key) is None:
+        gathers = gathering is not None and event == DELETED and gathering.using == using
+        if gathering is not None and gathers and rows.get(key) is None:
             with _shelter(publication, using):
                 gathering.take(_items(publication, instance, event, event, written, before)[1])
             return
@@ -140,7 +141,12 @@ def tell_failed(about: str, error: Exception) -> None:
 
 
 class Gathering(Protocol):
-    """Takes many deletions in, to send them one behind the other."""
+    """Takes many deletions in, to send them one behind the other.
+
+    :ivar using: alias of the database whose commit it waits for.
+    """
+
+    using: str | None
 
     def take(self, items: list[Item]) -> None:
         """Keep items until the commit."""

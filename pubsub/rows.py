@@ -64,7 +64,8 @@ class Rows(Announcement):
         self._model = model
         #: What the rows concern.
         self.publications = publications
-        self._using = using
+        #: Alias of the database whose commit they wait for.
+        self.using = using
         self._by_hand = by_hand
         self._are_few = are_few
         self._origin = current_origin()
@@ -83,7 +84,7 @@ class Rows(Announcement):
 
     def add(self, key: Key) -> None:
         """Take in a row, whose state will be read at the commit."""
-        waiting = rows_of(self._using)
+        waiting = rows_of(self.using)
         find = waiting.open if self._are_few else waiting.get
         for publication in self.publications if waiting or self._are_few else ():
             row = find((publication, key_of(self._model, key.pk)))
@@ -111,8 +112,8 @@ class Rows(Announcement):
         # As long as the transaction lasts nobody else changes its rows: whatever others have made
         # of them is older, and what they will make of them, before we read them, is younger.
         self._sequence = Publication.next_sequence()
-        if waits_for_commit(self._using):
-            on_commit(self, self._using)
+        if waits_for_commit(self.using):
+            on_commit(self, self.using)
         else:
             self()
         return self.result
@@ -143,7 +144,7 @@ class Rows(Announcement):
     def _read(self, chunk: list[Key | Item]) -> Iterator[Item | tuple[Model | None, Key]]:
         pks = [entry.pk for entry in chunk if isinstance(entry, Key)]
         # By their text: a caller may have given a key as another type than the column's.
-        found = {primary_key(row): row for row in read_rows(self._model, pks, self._using)}
+        found = {primary_key(row): row for row in read_rows(self._model, pks, self.using)}
         for entry in chunk:
             if isinstance(entry, Item):
                 yield entry
@@ -158,7 +159,7 @@ class Rows(Announcement):
         instance, key = entry
         if instance is None:
             return  # deleted since, which has been told by itself
-        waiting = rows_of(self._using)
+        waiting = rows_of(self.using)
         for index, publication in enumerate(self.publications):
             before = None if key.before is None else key.before[index]
             row = waiting.get((publication, key_of(self._model, key.pk))) if waiting else None
