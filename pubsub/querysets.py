@@ -27,6 +27,9 @@ class PublishedQuerySet(models.QuerySet[Any]):
     what happens inside ``pubsub.muted()``.  The rows are read again when the transaction commits,
     in batches, and published one behind the other; where there are more of them than the server has
     acknowledged within a moment, the operation waits for it.
+
+    The ``add()`` and ``set()`` of a related manager update by the model's base manager: with
+    ``base_manager_name = "objects"`` in its ``Meta`` they are published, too.
     """
 
     def bulk_create(

@@ -199,6 +199,7 @@ class Shelf(models.Model):
 
     class Meta:
         unique_together = [("owner", "number")]
+        base_manager_name = "objects"
 
     def __str__(self) -> str:
         return self.label

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gc
+import tracemalloc
 import warnings
 
 import django
@@ -9,6 +10,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
+from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
 
 from pubsub import Publication, PublishedQuerySet, pubsub
@@ -386,6 +388,58 @@ def test_a_related_manager_publishes_what_it_updates(sent, register):
     owner.shelf_set.update(label="new")
     owner.shelf_set.all().delete()
     assert [item.event for item in sent] == ["created"] * 2 + ["updated"] * 2 + ["deleted"] * 2
+
+
+def test_with_a_published_base_manager_rows_added_to_a_relation_are_published_once(sent, register):
+    ada, bo = (Author.objects.create(name=name) for name in ("Ada", "Bo"))
+    shelves = [Shelf.objects.create(owner=ada, number=n) for n in range(2)]
+    register(Shelf)
+    bo.shelf_set.add(*shelves)
+    assert told(sent) == [(str(shelf.pk), "updated") for shelf in shelves]
+    sent.clear()
+    shelves[0].save()
+    shelves[1].delete()
+    assert [item.event for item in sent] == ["updated", "deleted"]
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_what_a_receiver_deletes_elsewhere_is_told_with_the_commit_of_its_own_database(
+    sent, register
+):
+    Seat.objects.bulk_create(seats(1))
+    there = Author.objects.using("other").create(name="there")
+    register([Seat, Author])
+
+    def delete_there(**kwargs):
+        with transaction.atomic(using="other"):
+            there.delete()
+        assert [item.node for item in sent] == ["/testapp/Author"]
+        assert sent[0].is_retraction
+
+    post_delete.connect(delete_there, sender=Seat)
+    try:
+        Seat.objects.all().delete()
+    finally:
+        post_delete.disconnect(delete_there, sender=Seat)
+    assert [item.node for item in sent] == ["/testapp/Author", "/testapp/Seat"]
+
+
+def test_the_memory_of_an_update_does_not_grow_with_the_number_of_rows(settings, register):
+    settings.PUBSUB_BACKEND = "pubsub.backends.dummy.DummyBackend"
+    Seat.objects.bulk_create(seats(*range(10_000), row="x"))
+    register(Seat)
+
+    def peak(count):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            assert Seat.objects.filter(number__lt=count).update(taken=True) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(600)
+    assert peak(10_000) < 1.5 * peak(1_000) + 1_000_000
 
 
 def test_what_a_parent_publishes_is_updated_with_its_child(sent, register):
