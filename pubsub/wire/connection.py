@@ -95,8 +95,8 @@ class Connection:
         future: Future[T] = Future()
         with self._queue_lock:
             if self._closed:
-                refusal: PubSubError | None = PubSubError(
-                    f"the connection to {self.server} has been closed; nothing can be sent any more"
+                refusal: PubSubError | None = StreamError(
+                    self.server, "the connection has been closed; nothing can be sent any more"
                 )
             elif len(self._queue) + self._ledger.size >= self._queue_size:
                 refusal = QueueFull(
@@ -164,7 +164,7 @@ class Connection:
             try:
                 self._start()
             except (OSError, RuntimeError) as error:  # no descriptor, no thread left
-                return PubSubError(f"nothing can be sent to {self.server}: {error}")
+                return StreamError(self.server, f"nothing can be sent: {error}")
         self._queue.append(pending)
         if self._asleep:
             self._wake()

@@ -15,6 +15,7 @@ from django.template import Context, Template
 from slixmpp.exceptions import IqError
 
 from pubsub import Publication, nodes, publish, pubsub
+from pubsub.backends import get_backend
 from pubsub.context import originating
 from pubsub.exceptions import PubSubError, QueueFull, ServerLost
 from pubsub.signals import item_published, publish_failed
@@ -420,6 +421,27 @@ def test_two_bulk_operations_share_a_small_queue(stack, register, settings, fail
     assert [n for n in arrived if n < 300] == list(range(300))
     assert [n for n in arrived if n >= 300] == list(range(300, 600))
     assert failures == []
+
+
+def test_when_the_connection_is_closed_in_the_middle_the_rest_is_told_of_once(
+    register, settings, failures
+):
+    """As at the exit of the interpreter, when a daemon thread is not done yet."""
+    settings.PUBSUB_QUEUE_SIZE = 100
+    register(Author)
+
+    def rows():
+        for n in range(1, 10_000):
+            if n == 300:
+                get_backend().close()
+            yield Author(pk=n, name=str(n))
+
+    error = pubsub.publish_rows(rows()).exception(20)
+    assert "has been closed" in str(error)
+    assert [about for about, _ in failures if about == "the rest of the rows"] == [
+        "the rest of the rows"
+    ]
+    assert len(failures) <= 101
 
 
 def test_each_row_may_have_a_node_of_its_own(register, settings, failures):
