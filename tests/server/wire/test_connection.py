@@ -768,9 +768,7 @@ def test_close_sends_what_is_queued_and_then_nothing_more(account, connect, item
     assert [future.done() for future in futures] == [True] * 200
     assert results(futures) == [str(number) for number in range(200)]
     assert owner_threads(connection) == []
-    with pytest.raises(
-        PubSubError, match=f"{account.port}: the connection has been closed"
-    ):
+    with pytest.raises(PubSubError, match=f"{account.port}: the connection has been closed"):
         connection.request(item("late")).result(0)
 
 
