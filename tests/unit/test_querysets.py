@@ -11,6 +11,7 @@ from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.signals import post_delete
+from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from pubsub import Publication, PublishedQuerySet, pubsub
@@ -654,6 +655,19 @@ def test_the_state_of_a_bulk_update_is_older_than_that_of_a_later_transaction(se
         [item.sequence for item in sent if item.id == str(three[2].pk)][place] for place in (1, 0)
     )
     assert ours < theirs
+
+
+@pytest.mark.django_db(transaction=False)
+def test_what_a_test_keeps_of_commits_that_are_over_silences_no_later_one(sent, register):
+    register(Seat)
+    with TestCase.captureOnCommitCallbacks(execute=True) as kept:
+        (seat,) = Seat.objects.bulk_create(seats(1))
+        seat.save()
+    assert [item.event for item in sent] == ["created"]
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        seat.save()
+    assert [item.event for item in sent] == ["created", "updated"]
+    assert kept
 
 
 # Options
