@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
+from itertools import count
 from typing import Any
 from uuid import UUID
 from xml.sax.saxutils import quoteattr
@@ -39,6 +40,7 @@ class Item:
     :param at: when it happened, in UTC.
     :param sequence: of a registered model's items: grows with the states of its rows, in the order
         in which this process saw them.
+    :param is_reread: whether the row was read back, without a lock, after the number was taken.
     :param configuration: what the node is to be like if it has to be created (XEP-0060 §16.4.4),
         laid over PUBSUB_NODE_DEFAULTS.
     """
@@ -49,6 +51,7 @@ class Item:
     payload: str = field(repr=False)
     at: datetime = field(repr=False)
     sequence: int | None = field(default=None, compare=False, repr=False)
+    is_reread: bool = field(default=False, compare=False, repr=False)
     configuration: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -92,15 +95,23 @@ def make_item(
         about=f"the payload for {shortened(node)}",
     )
     item_id = None if id is None else valid_id(id)
-    return Item(valid_node(node), item_id, event, payload, at, sequence, configuration or {})
+    name = valid_node(node)
+    return Item(name, item_id, event, payload, at, sequence, configuration=configuration or {})
 
 
-def make_retraction(node: str, item_id: ItemId, *, sequence: int | None = None) -> Item:
+def make_retraction(
+    node: str, item_id: ItemId, *, sequence: int | None = None, is_reread: bool = False
+) -> Item:
     """The item that takes another off its node.
 
     :raises InvalidNode, InvalidItem: as :func:`make_item` does.
     """
-    return Item(valid_node(node), valid_id(item_id), DELETED, "", now(), sequence)
+    return Item(valid_node(node), valid_id(item_id), DELETED, "", now(), sequence, is_reread)
+
+
+def next_number() -> int:
+    """A number that is greater than all that this process has taken before."""
+    return next(_numbers)
 
 
 def now() -> datetime:
@@ -147,6 +158,8 @@ def valid_configuration(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 # Private
+
+_numbers = count()
 
 
 @lru_cache(1024)

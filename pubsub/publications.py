@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from itertools import count
 from typing import Any, Literal
 
 from django.db.models import Field, Model
-from django.utils.functional import Promise
 
 from pubsub import formats
 from pubsub.conf import conf
-from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem
-from pubsub.instances import as_held, as_parent, as_saved, name_of, primary_key, without_prefetched
+from pubsub.instances import name_of, primary_key
 from pubsub.items import (
     CREATED,
     DELETED,
     UPDATED,
-    Item,
     ItemId,
     now,
-    valid_id,
-    valid_node,
 )
-from pubsub.payloads import XML, is_payload, make_payload, shortened
+from pubsub.payloads import XML, shortened
 from pubsub.rowxml import to_xml
-
-#: Where a row's item is: the node, and its id there (None: a log, where nothing is overwritten).
-Place = tuple[str, str | None]
 
 #: What ``access`` may be, and the access model on the server (XEP-0060 §4.5).
 ACCESS_MODELS = {"open": "open", "private": "whitelist"}
@@ -198,6 +189,12 @@ class Publication:
         return frozenset(f for f in self.model._meta.concrete_fields if f.name in names)
 
     @cached_property
+    def relations(self) -> frozenset[str]:
+        """The many-to-many fields among those that are published."""
+        names = {field.name for field in self.model._meta.many_to_many}
+        return frozenset(names.intersection(self.field_names))
+
+    @cached_property
     def configuration(self) -> Mapping[str, Any]:
         """What the options say about a node."""
         configuration: dict[str, Any] = {}
@@ -209,110 +206,7 @@ class Publication:
             configuration["access_model"] = ACCESS_MODELS[self.access]
         return configuration
 
-    def configuration_of(self, node: str) -> Mapping[str, Any]:
-        """What a node is to be like.
-
-        :raises TypeError: when the hook returns no mapping; it names the hook.
-        """
-        fields = self.get_configuration(node)
-        if isinstance(fields, Mapping):
-            return fields
-        raise self._wrong("get_configuration", fields, "a dict: the name of a field → its value")
-
-    def interval(self, row: Model, event: str) -> float | None:
-        """Seconds between two updates of a row's item; None: each is sent as it comes.
-
-        :raises TypeError: when the hook returns no interval; it names the hook.
-        """
-        interval = self.get_throttle(row, event)
-        if interval is None or isinstance(interval, (int, float, timedelta)):
-            return None if interval is None else seconds(interval)
-        raise self._wrong("get_throttle", interval, "seconds, a timedelta or None")
-
-    # From a row to items
-
-    def row(self, instance: Model, event: str, written: Collection[str] | None = None) -> Model:
-        """The row as the hooks get it: as it was saved, of this publication's model.
-
-        :param written: the names of what was saved; None means all.
-        """
-        is_gone = event == DELETED
-        saved = as_held(instance) if is_gone else as_saved(instance, self.columns, written)
-        if self.model._meta.concrete_model is not saved._meta.concrete_model:
-            saved = as_parent(saved, self.model)
-        # Of a row that is gone there are no related rows any more, but those that were prefetched.
-        return saved if is_gone else without_prefetched(saved)
-
-    def places(self, row: Model, event: str) -> list[Place]:
-        """Where a row belongs.
-
-        :raises TypeError: when a hook returns what is no node, or no id; it names the hook.
-        """
-        nodes = self.get_nodes(row, event)
-        if not nodes:
-            return []
-        if nodes is not self.nodes:
-            nodes = self._valid_nodes(nodes)
-        item_id = self.get_item_id(row)
-        if item_id is not None:
-            try:
-                item_id = valid_id(item_id)
-            except TypeError as error:
-                expected = "text, a number, a UUID or None"
-                raise self._wrong("get_item_id", item_id, expected) from error
-        return [(valid_node(node), item_id) for node in nodes]
-
-    def make_items(
-        self, row: Model, event: str, places: Iterable[Place], sequence: int | None = None
-    ) -> list[Item]:
-        """Freeze a row as it is now, for each of its places.
-
-        Of a log a delete is an item, too; elsewhere it takes the row's item away.
-
-        :param sequence: the number of the row's state; the next one by default.
-        :raises InvalidItem: for what cannot be put on the wire.
-        :raises TypeError: when a hook returns what is no payload; it names the hook.
-        """
-        at = now()
-        if sequence is None:
-            sequence = self.next_sequence()
-        kept = [place for place in places if event != DELETED or place[1] is None]
-        payload = self._payload(row, event, at) if kept else ""
-        return [
-            Item(
-                node,
-                item_id,
-                event,
-                payload if (node, item_id) in kept else "",
-                at,
-                sequence,
-                self.configuration_of(node),
-            )
-            for node, item_id in places
-        ]
-
-    @staticmethod
-    def next_sequence() -> int:
-        """The number of a row's state; it grows in the order in which this process sees them."""
-        return next(_states)
-
     # Private
-
-    def _payload(self, row: Model, event: str, at: datetime) -> str:
-        value = self.get_payload(row, event)
-        if not is_payload(value):
-            what = "text, a dict, a list, an xml.etree Element or a model instance"
-            raise self._wrong("get_payload", value, what)
-        origin = current_origin()
-        return make_payload(value, event=event, at=at, origin=origin, about="the payload")
-
-    def _valid_nodes(self, nodes: Any) -> list[str]:
-        found = [str(nodes)] if isinstance(nodes, (str, Promise)) else nodes
-        if isinstance(found, Iterable) and not isinstance(found, (bytes, Mapping)):
-            found = list(found)
-            if all(isinstance(node, str) for node in found):
-                return list(dict.fromkeys(found))
-        raise self._wrong("get_nodes", nodes, "the name of a node, several of them, or None")
 
     def _fields(self, row: Model, event: str) -> Collection[str]:
         names = self.get_fields(row, event)
@@ -320,18 +214,20 @@ class Publication:
         is_list = isinstance(names, Collection) and not isinstance(names, (str, bytes, Mapping))
         if is_list and all(isinstance(name, str) for name in names):
             return names
-        raise self._wrong("get_fields", names, "a list of the names of fields")
+        raise wrong_answer(self, "get_fields", names, "a list of the names of fields")
 
-    def _wrong(self, hook: str, value: Any, expected: str) -> TypeError:
-        return TypeError(
-            f"{type(self).__qualname__}.{hook}() returned {shortened(value)} of type "
-            f"{type(value).__name__}; it has to return {expected}"
-        )
+
+def wrong_answer(publication: Publication, hook: str, value: Any, expected: str) -> TypeError:
+    """The error of a hook that returned what it must not.
+
+    :param expected: what it has to return, in words.
+    """
+    return TypeError(
+        f"{type(publication).__qualname__}.{hook}() returned {shortened(value)} of type "
+        f"{type(value).__name__}; it has to return {expected}"
+    )
 
 
 def seconds(interval: float | timedelta) -> float:
     """An interval in seconds."""
     return interval.total_seconds() if isinstance(interval, timedelta) else interval
-
-
-_states = count()

@@ -10,11 +10,12 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Model, Q
 
-from pubsub.changes import gathering, places_before, tell_failed
+from pubsub.announcing import gathering
+from pubsub.asking import Place
+from pubsub.changes import places_before, tell_failed
 from pubsub.context import is_muted, muted
 from pubsub.exceptions import PubSubError
 from pubsub.items import CREATED, UPDATED
-from pubsub.publications import Place
 from pubsub.registry import pubsub
 from pubsub.rows import Key, Rows, read_rows
 from pubsub.spool import CHUNK
@@ -118,7 +119,7 @@ class PublishedQuerySet(models.QuerySet[Any]):
             yield None
             return
         self._for_write = True  # as Django does before it looks for the database
-        rows = Rows(self.model, publications, self.db)
+        rows = Rows(self.model, publications, self.db, are_locked=True)
         # A transaction that is there already has to survive what Django refuses without asking the
         # database, as it does with Django's own methods.
         is_there = transaction.get_connection(self.db).in_atomic_block

@@ -17,10 +17,12 @@ from django.db.models.signals import (
     pre_save,
 )
 
-from pubsub.changes import announce, places_before
+from pubsub.announcing import announce
+from pubsub.asking import Place
+from pubsub.changes import places_before
 from pubsub.context import is_muted
 from pubsub.items import CREATED, DELETED, UPDATED
-from pubsub.publications import Place, Publication
+from pubsub.publications import Publication
 from pubsub.relations import Relation
 
 #: Under this name an instance carries, from before a save until after it, where it belonged.

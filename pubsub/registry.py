@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from django.db.models import Model, QuerySet
 
 from pubsub import nodes
+from pubsub.asking import configuration_of
 from pubsub.context import muted
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.items import UPDATED
@@ -32,6 +34,7 @@ class PubSub:
 
     def __init__(self) -> None:
         self._publications: dict[type[Model], Publication] = {}
+        self._configurations: dict[type[Model], Callable[[str], Mapping[str, Any]]] = {}
         self._receivers = Receivers(self.publications_of)
 
     def register(
@@ -86,7 +89,8 @@ class PubSub:
         for model in models:
             publication = self._publications.pop(model)
             for node in publication.nodes:
-                nodes.withdraw(node, publication.configuration_of)
+                nodes.withdraw(node, self._configurations[model])
+            del self._configurations[model]
         self._receivers.hear(self.publications)
 
     def is_registered(self, model: type[Model]) -> bool:
@@ -154,16 +158,17 @@ class PubSub:
                     f"node = {publication.node!r} is neither the name of a node nor several"
                 ) from None
         self._publications |= publications
-        for publication in publications.values():
+        for model, publication in publications.items():
+            self._configurations[model] = partial(configuration_of, publication)
             for node in publication.nodes:
-                nodes.declare(node, publication.configuration_of)
+                nodes.declare(node, self._configurations[model])
         self._receivers.hear(self.publications)
 
 
 def _with_options(base: type[Publication], options: dict[str, Any]) -> type[Publication]:
     if not (isinstance(base, type) and issubclass(base, Publication)):
         raise RegistrationError(f"{base!r} is no subclass of pubsub.Publication")
-    unknown = [name for name in options if not hasattr(base, name)]
+    unknown = [name for name in options if not _is_option(base, name)]
     if unknown:
         raise RegistrationError(
             f"{base.__name__} has no option {', '.join(map(repr, unknown))}; see pubsub.Publication"
@@ -171,6 +176,12 @@ def _with_options(base: type[Publication], options: dict[str, Any]) -> type[Publ
     if not options:
         return base
     return type(base.__name__, (base,), {**options, "__module__": base.__module__})
+
+
+def _is_option(base: type[Publication], name: str) -> bool:
+    """Whether a name is that of an option or a hook; what these come to is neither."""
+    derived = isinstance(getattr(base, name, None), (property, cached_property))
+    return hasattr(base, name) and not derived and not name.startswith("_")
 
 
 def _models(model_or_iterable: Any) -> list[type[Model]]:

@@ -9,9 +9,11 @@ from typing import Any
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import ManyToManyField, Model
 
-from pubsub.changes import announce, places_before
+from pubsub.announcing import announce
+from pubsub.asking import Place
+from pubsub.changes import places_before
 from pubsub.items import UPDATED
-from pubsub.publications import Place, Publication
+from pubsub.publications import Publication
 from pubsub.rows import Key, Rows, read_rows
 
 Before = dict[Any, list[Place] | None]

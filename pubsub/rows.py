@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 
 from django.db.models import Model, QuerySet
 
+from pubsub.asking import Place
 from pubsub.changes import items_for, reporting, tell_failed
 from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
 from pubsub.context import current_origin, originating
 from pubsub.exceptions import NotRegistered, ServerLost
 from pubsub.futures import follow, total
 from pubsub.instances import key_of, primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction
+from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction, next_number
 from pubsub.pipeline import Pipeline
-from pubsub.publications import Place, Publication
+from pubsub.publications import Publication
 from pubsub.publishing import deliver
 from pubsub.spool import CHUNK, Spool
 from pubsub.throttling import throttle
@@ -50,6 +51,8 @@ class Rows(Announcement):
     :param by_hand: whether somebody asked for it, whatever ``events`` and ``throttle`` say.
     :param are_few: whether each is remembered, so that others who change it in the same
         transaction know of it: then its last state is told once.
+    :param are_locked: whether the transaction has written them, so that nobody else does before it
+        commits.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Rows(Announcement):
         *,
         by_hand: bool = False,
         are_few: bool = False,
+        are_locked: bool = False,
     ) -> None:
         self._model = model
         #: What the rows concern.
@@ -68,6 +72,7 @@ class Rows(Announcement):
         self.using = using
         self._by_hand = by_hand
         self._are_few = are_few
+        self._are_locked = are_locked
         self._origin = current_origin()
         self._spool: Spool[Key | Item] = Spool()
         self._waiting: list[Row] = []
@@ -109,9 +114,9 @@ class Rows(Announcement):
 
         :returns: a Future of how many items were acknowledged.
         """
-        # As long as the transaction lasts nobody else changes its rows: whatever others have made
-        # of them is older, and what they will make of them, before we read them, is younger.
-        self._sequence = Publication.next_sequence()
+        # What others have made of locked rows is older, and what they will make of them, before we
+        # read them, is younger.  Of others we know no more than that we have read them later.
+        self._sequence = next_number()
         if waits_for_commit(self.using):
             on_commit(self, self.using)
         else:
@@ -130,6 +135,8 @@ class Rows(Announcement):
         try:
             with originating(self._origin):
                 for chunk in self._spool.chunks():
+                    if not self._are_locked:
+                        self._sequence = next_number()
                     for entry in self._read(chunk):
                         self._send(entry, pipeline)
                         left -= 1
@@ -172,6 +179,7 @@ class Rows(Announcement):
                     before=before,
                     by_hand=self._by_hand,
                     sequence=self._sequence,
+                    is_reread=not self._are_locked,
                     row=row,
                 )
                 continue
@@ -200,11 +208,12 @@ def send_row(
     before: list[Place] | None = None,
     by_hand: bool = False,
     sequence: int | None = None,
+    is_reread: bool = False,
     row: Row | None = None,
 ) -> None:
     """Publish one of many rows.
 
-    :param before, sequence: see :func:`items_for`.
+    :param before, sequence, is_reread: see :func:`items_for`.
     :param row: what else of it waited for the same commit.
     :raises ServerLost: when there is no use in going on.
     """
@@ -212,8 +221,15 @@ def send_row(
         return
     interval: float | None = None
     items: list[Item] = []
-    with reporting(publication, instance, event, pipeline.fail):
-        interval, items = items_for(publication, instance, event, before=before, sequence=sequence)
+    with reporting(publication, instance.pk, event, pipeline.fail):
+        interval, items = items_for(
+            publication,
+            instance,
+            event,
+            before=before,
+            sequence=sequence,
+            is_reread=is_reread,
+        )
     for item in items if row is None else row.settle(items, is_newest=by_hand):
         if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
             pipeline.send(item)
@@ -240,6 +256,7 @@ def publish_rows(
         using = using or rows.db
         rows = rows.iterator(chunk_size=CHUNK)
     pipeline = Pipeline()
+    number = next_number()  # before they are read, which may be a while before they are sent
     waiting: dict[tuple[type[Model], str | None], Rows] = {}
     try:
         for instance in rows:
@@ -252,7 +269,15 @@ def publish_rows(
                 _keep(waiting[model, alias], instance, event)
             else:
                 for publication in publications:
-                    send_row(publication, instance, event, pipeline, by_hand=True)
+                    send_row(
+                        publication,
+                        instance,
+                        event,
+                        pipeline,
+                        by_hand=True,
+                        sequence=number,
+                        is_reread=True,
+                    )
     except ServerLost as error:
         tell_failed("the rest of the rows", error)
         pipeline.fail(error)
@@ -268,7 +293,7 @@ def _keep(rows: Rows, instance: Model, event: str) -> None:
         rows.add(Key(instance.pk, event))
         return
     for publication in rows.publications:
-        with reporting(publication, instance, event, rows.fail):
+        with reporting(publication, instance.pk, event, rows.fail):
             rows.take(items_for(publication, instance, event)[1])
 
 

@@ -30,6 +30,7 @@ from django.db.models import Model
 from django.test import TestCase
 from django.test.utils import override_settings
 
+from pubsub.asking import row_of
 from pubsub.backends import locmem
 from pubsub.commits import Announcement, begin_anew
 from pubsub.items import Item
@@ -182,7 +183,8 @@ def _carries(item: Item, value: Any) -> bool:
         return all(name in fields and fields[name] == _plain(v) for name, v in value.items())
     if isinstance(value, Model) and pubsub.is_registered(type(value)):
         publication = pubsub.publication_for(type(value))
-        value = publication.get_payload(publication.row(value, item.event), item.event)
+        row = row_of(publication, value, item.event)
+        value = publication.get_payload(row, item.event)
     wanted = make_payload(value, event=item.event, at=item.at, origin="", about="the payload")
     return _META.sub("", wanted) == _META.sub("", item.payload)
 

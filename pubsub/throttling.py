@@ -76,7 +76,8 @@ class Throttle:
         with self._pauses_lock:
             pause = self._pauses.get(key)
             if pause is not None and item.event == UPDATED and not item.is_retraction:
-                if pause.held is None or (pause.held.sequence or 0) < (item.sequence or 0):
+                held = pause.held
+                if held is None or held.is_reread or (held.sequence or 0) < (item.sequence or 0):
                     pause.held = item
                 return True
             if pause is not None:

@@ -6,14 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pubsub.backends.base import BaseBackend
+from pubsub.backends.latest import Latest
 from pubsub.conf import conf
 from pubsub.exceptions import InvalidNode, QueueFull
-from pubsub.futures import failed, follow, resolved
+from pubsub.futures import failed
 from pubsub.items import Item, valid_configuration, valid_node
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
@@ -24,8 +24,7 @@ from pubsub.wire.listening import Listener
 
 logger = logging.getLogger("pubsub")
 
-#: How many nodes are remembered as existing, so that they are not created again, and of how many
-#: items the last state that was sent.
+#: How many nodes are remembered as existing, so that they are not created again.
 REMEMBERED = 10_000
 
 
@@ -50,16 +49,9 @@ class XMPPBackend(BaseBackend):
         self._existing: dict[str, None] = {}  # in order of creation, to forget the oldest
         self._losses = 0
         self._existing_lock = threading.Lock()
-        self._latest: dict[tuple[str, str], _State] = {}
-        self._latest_lock = threading.Lock()
+        self._latest = Latest()
 
     def send(self, item: Item) -> Future[str]:
-        """Queue an item, unless a later state of it has gone out already.
-
-        Two threads that commit one after the other may arrive here the other way round.  The
-        database lets the second write only after the first has committed, so the item that was
-        made later holds the later state.
-        """
         if not item.is_retraction:
             # The server would create it by itself, but with a configuration of its own.
             full = self._ensure(item.node, item.configuration)
@@ -67,20 +59,7 @@ class XMPPBackend(BaseBackend):
                 return failed(full)
         if item.id is None or item.sequence is None:
             return self._request(item)
-        key = (item.node, item.id)
-        with self._latest_lock:
-            latest = self._latest.pop(key, None)
-            overtaken = latest is not None and item.sequence < latest.sequence
-            if latest is None or not overtaken:
-                latest = _State(item.sequence, self._request(item))
-            self._latest[key] = latest
-            _forget_oldest(self._latest)
-            future = latest.outcome
-        if overtaken:
-            return _outcome_of(future, item.id)
-        assert isinstance(future, Future)
-        future.add_done_callback(partial(self._answered, key, latest))
-        return future
+        return self._latest.send(item, self._request)
 
     def resolves_here(self) -> bool:
         return self._connection.is_owner
@@ -162,14 +141,6 @@ class XMPPBackend(BaseBackend):
         request = stanzas.publish(self._service, item.node, item.payload, item.id)
         return self._connection.request(request)
 
-    def _answered(self, key: tuple[str, str], state: _State, future: Future[str]) -> None:
-        """Let go of the Future, which holds the item with its payload; forget what was not sent."""
-        with self._latest_lock:
-            if not future.cancelled():
-                state.outcome = future.exception()
-            elif self._latest.get(key) is state:
-                del self._latest[key]
-
     def _created(self, node: str, created: Future[None]) -> None:
         error = created.exception()
         if error is not None:
@@ -179,29 +150,6 @@ class XMPPBackend(BaseBackend):
     def _forget(self, node: str) -> None:
         with self._existing_lock:
             self._existing.pop(node, None)
-
-
-@dataclass(eq=False)
-class _State:
-    """The last state of an item that was sent, and what became of it.
-
-    :param outcome: the Future that will know; then its error, or None.
-    """
-
-    sequence: int
-    outcome: Future[str] | BaseException | None
-
-
-def _outcome_of(later: Future[str] | BaseException | None, item_id: str) -> Future[str]:
-    """The Future of a state that need not be sent: it fares as the later one does."""
-    if later is None:
-        return resolved(item_id)
-    if isinstance(later, BaseException):
-        return failed(later)
-    future: Future[str] = Future()
-    future.set_running_or_notify_cancel()
-    follow(future, later)
-    return future
 
 
 def _forget_oldest(remembered: dict[Any, Any]) -> None:

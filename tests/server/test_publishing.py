@@ -199,7 +199,7 @@ def test_what_has_been_acknowledged_is_not_kept(node):
     "lock_of",
     [
         lambda: get_backend()._existing_lock,
-        lambda: get_backend()._latest_lock,
+        lambda: get_backend()._latest._states_lock,
         lambda: backends._instances_lock,
     ],
     ids=["existing", "latest", "instances"],

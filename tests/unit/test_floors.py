@@ -19,8 +19,17 @@ FLOORS = [
     },
     {"backends"},
     {
-        *{"querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"},
-        *{"publications", "publishing", "throttling", "commits", "nodes", "credentials"},
+        *{
+            "querysets",
+            "registry",
+            "receivers",
+            "relations",
+            "rows",
+            "pipeline",
+            "announcing",
+            "changes",
+        },
+        *{"asking", "publications", "publishing", "throttling", "commits", "nodes", "credentials"},
     },
     {
         *{"devstack", "apps", "checks", "admin", "views", "urls", "middleware"},
@@ -32,8 +41,17 @@ FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 #: Within a floor data flows one way, too: a room may import those that stand after it.
 WAYS = {
     "flows": [
-        *["querysets", "registry", "receivers", "relations", "rows", "pipeline", "changes"],
-        *["publications", "publishing", "throttling", "commits", "nodes", "credentials"],
+        *[
+            "querysets",
+            "registry",
+            "receivers",
+            "relations",
+            "rows",
+            "pipeline",
+            "announcing",
+            "changes",
+        ],
+        *["asking", "publications", "publishing", "throttling", "commits", "nodes", "credentials"],
     ],
     "matter": [
         *["models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"],

@@ -374,3 +374,10 @@ def test_a_save_goes_on_without_a_backend(register, settings, caplog, in_transac
         Author.objects.create(name="Ada")
     assert Author.objects.count() == 1
     assert "no.such.Backend" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nodes", "field_names", "configuration", "_x", "nodee"])
+def test_what_is_no_option_cannot_be_given(name):
+    with pytest.raises(RegistrationError, match=f"no option '{name}'"):
+        pubsub.register(Author, **{name: ["/a"]})
+    assert not pubsub.is_registered(Author)

@@ -1,0 +1,137 @@
+"""Asks a Publication about a row, and checks what its hooks answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Model
+from django.utils.functional import Promise
+
+from pubsub.context import current_origin
+from pubsub.instances import as_held, as_parent, as_saved, without_prefetched
+from pubsub.items import DELETED, Item, next_number, now, valid_id, valid_node
+from pubsub.payloads import is_payload, make_payload
+from pubsub.publications import Publication, seconds, wrong_answer
+
+#: Where a row's item is: the node, and its id there (None: a log, where nothing is overwritten).
+Place = tuple[str, str | None]
+
+
+def row_of(
+    publication: Publication,
+    instance: Model,
+    event: str,
+    written: Collection[str] | None = None,
+) -> Model:
+    """The row as the hooks get it: as it was saved, of the publication's model.
+
+    :param written: the names of what was saved; None means all.
+    """
+    is_gone = event == DELETED
+    saved = as_held(instance) if is_gone else as_saved(instance, publication.columns, written)
+    if publication.model._meta.concrete_model is not saved._meta.concrete_model:
+        saved = as_parent(saved, publication.model)
+    # Of a row that is gone there are no related rows any more, but those that were prefetched.
+    return saved if is_gone else without_prefetched(saved)
+
+
+def places(publication: Publication, row: Model, event: str) -> list[Place]:
+    """Where a row belongs.
+
+    :raises TypeError: when a hook returns what is no node, or no id; it names the hook.
+    """
+    nodes = publication.get_nodes(row, event)
+    if not nodes:
+        return []
+    if nodes is not publication.nodes:
+        nodes = _valid_nodes(publication, nodes)
+    item_id = publication.get_item_id(row)
+    if item_id is not None:
+        try:
+            item_id = valid_id(item_id)
+        except TypeError as error:
+            expected = "text, a number, a UUID or None"
+            raise wrong_answer(publication, "get_item_id", item_id, expected) from error
+    return [(valid_node(node), item_id) for node in nodes]
+
+
+def make_items(
+    publication: Publication,
+    row: Model,
+    event: str,
+    places: Iterable[Place],
+    sequence: int | None = None,
+    is_reread: bool = False,
+) -> list[Item]:
+    """Freeze a row as it is now, for each of its places.
+
+    Of a log a delete is an item, too; elsewhere it takes the row's item away.
+
+    :param sequence, is_reread: see :class:`~pubsub.items.Item`; by default the next number.
+    :raises InvalidItem: for what cannot be put on the wire.
+    :raises TypeError: when a hook returns what is no payload; it names the hook.
+    """
+    at = now()
+    number = next_number() if sequence is None else sequence
+    kept = [place for place in places if event != DELETED or place[1] is None]
+    payload = _payload(publication, row, event, at) if kept else ""
+    return [
+        Item(
+            node,
+            item_id,
+            event,
+            payload if (node, item_id) in kept else "",
+            at,
+            number,
+            is_reread,
+            configuration_of(publication, node),
+        )
+        for node, item_id in places
+    ]
+
+
+def interval(publication: Publication, row: Model, event: str) -> float | None:
+    """Seconds between two updates of a row's item; None: each is sent as it comes.
+
+    :raises TypeError: when the hook returns no interval; it names the hook.
+    """
+    answer: Any = publication.get_throttle(row, event)
+    if answer is None or isinstance(answer, (int, float, timedelta)):
+        return None if answer is None else seconds(answer)
+    raise wrong_answer(publication, "get_throttle", answer, "seconds, a timedelta or None")
+
+
+def configuration_of(publication: Publication, node: str) -> Mapping[str, Any]:
+    """What a node is to be like.
+
+    :raises TypeError: when the hook returns no mapping; it names the hook.
+    """
+    fields: Any = publication.get_configuration(node)
+    if isinstance(fields, Mapping):
+        return fields
+    expected = "a dict: the name of a field → its value"
+    raise wrong_answer(publication, "get_configuration", fields, expected)
+
+
+# Private
+
+
+def _payload(publication: Publication, row: Model, event: str, at: datetime) -> str:
+    value = publication.get_payload(row, event)
+    if not is_payload(value):
+        what = "text, a dict, a list, an xml.etree Element or a model instance"
+        raise wrong_answer(publication, "get_payload", value, what)
+    origin = current_origin()
+    return make_payload(value, event=event, at=at, origin=origin, about="the payload")
+
+
+def _valid_nodes(publication: Publication, nodes: Any) -> list[str]:
+    found = [str(nodes)] if isinstance(nodes, (str, Promise)) else nodes
+    if isinstance(found, Iterable) and not isinstance(found, (bytes, Mapping)):
+        found = list(found)
+        if all(isinstance(node, str) for node in found):
+            return list(dict.fromkeys(found))
+    expected = "the name of a node, several of them, or None"
+    raise wrong_answer(publication, "get_nodes", nodes, expected)
