@@ -100,7 +100,7 @@ def serializer(path: str, *, natural_keys: bool = False) -> Callable[[Model, Col
     :raises ImportError: when there is nothing at that path.
     """
     found = import_string(path)
-    if isinstance(found, type) and issubclass(found, base.Serializer):
+    if _is_djangos(found):
         return partial(_by_django, found, natural_keys)
 
     def serialize(instance: Model, fields: Collection[str]) -> Any:
@@ -110,7 +110,16 @@ def serializer(path: str, *, natural_keys: bool = False) -> Callable[[Model, Col
     return serialize
 
 
+def heeds_fields(path: str) -> bool:
+    """Whether the serializer at a dotted path is told which fields to write."""
+    return _is_djangos(import_string(path))
+
+
 # Private
+
+
+def _is_djangos(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, base.Serializer)
 
 
 def _readable(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
@@ -201,7 +202,7 @@ class Publication:
         if self.max_items is not None:
             configuration["max_items"] = self.max_items
         if self.expire is not None:
-            configuration["item_expire"] = int(seconds(self.expire))
+            configuration["item_expire"] = math.ceil(seconds(self.expire))
         if self.access is not None:
             configuration["access_model"] = ACCESS_MODELS[self.access]
         return configuration

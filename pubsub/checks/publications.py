@@ -12,7 +12,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Field, ManyToManyField
 
 from pubsub.exceptions import InvalidItem
-from pubsub.formats import FORMATS, serializer
+from pubsub.formats import FORMATS, heeds_fields, serializer
 from pubsub.items import CREATED, DELETED, UPDATED, valid_node
 from pubsub.publications import ACCESS_MODELS, Publication, seconds
 from pubsub.registry import pubsub
@@ -133,7 +133,7 @@ def _check_item_id(publication: Publication) -> Iterator[Error]:
         )
 
 
-def _check_format(publication: Publication) -> Iterator[Error]:
+def _check_format(publication: Publication) -> Iterator[CheckMessage]:
     if publication.format in FORMATS:
         return
     try:
@@ -145,6 +145,16 @@ def _check_format(publication: Publication) -> Iterator[Error]:
             f"cannot be used: {error}",
             f"Choose {_named(FORMATS)}, or the dotted path of a serializer.",
             "pubsub.E021",
+        )
+        return
+    chooses = publication.fields not in (None, "__all__") or publication.exclude
+    if chooses and not heeds_fields(publication.format):
+        yield checks.Warning(
+            f"{publication.model._meta.label} is published by {publication.format}, which does not "
+            "know of fields and exclude.",
+            hint="Let the serializer itself leave out what is not for everybody's eyes.",
+            obj=publication.model,
+            id="pubsub.W005",
         )
 
 

@@ -78,6 +78,23 @@ def test_each_problem_has_its_id_and_says_what_to_do(register, expected, options
     assert repr(next(iter(options.values()))) in message.msg or len(options) > 1
 
 
+def shouted(instance):
+    return str(instance).upper()
+
+
+@pytest.mark.parametrize("options", [{"fields": ["title"]}, {"exclude": ["body"]}])
+def test_a_serializer_that_does_not_know_of_fields_is_warned_of(register, options):
+    register(Post, format=f"{__name__}.shouted", **options)
+    (message,) = check_publications()
+    assert message.id == "pubsub.W005"
+
+
+def test_a_serializer_that_is_not_told_of_fields_is_no_problem(register):
+    register(Post, format=f"{__name__}.shouted")
+    register(Author, format="django.core.serializers.json.Serializer", fields=["name"])
+    assert ids() == []
+
+
 def test_a_problem_is_told_under_the_name_of_its_class(register):
     class Headlines(Publication):
         fields = ("headline",)
