@@ -9,12 +9,20 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import Field, Model
 
 from pubsub.exceptions import InvalidItem
 
 M = TypeVar("M", bound=Model)
+
+#: What Django's own fields leave as it is when it is of this very type: most of all values.
+_UNCHANGED: dict[Any, type] = {
+    models.CharField.to_python: str,
+    models.TextField.to_python: str,
+    models.IntegerField.to_python: int,
+    models.BooleanField.to_python: bool,
+}
 
 
 def as_saved(
@@ -44,11 +52,12 @@ def as_saved(
             unknown.append(field)
             continue
         value = values[name]
-        if (
-            (written is not None and not _is_written(field, written))
-            or hasattr(value, "resolve_expression")
-            or getattr(field, "generated", False)
-        ):
+        if written is not None and not _is_written(field, written):
+            unknown.append(field)
+            continue
+        if type(value) is _UNCHANGED.get(type(field).to_python):
+            continue
+        if hasattr(value, "resolve_expression") or getattr(field, "generated", False):
             unknown.append(field)
             continue
         python_value = _converted(field, value)

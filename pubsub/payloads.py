@@ -72,7 +72,7 @@ def is_payload(value: Any) -> bool:
 def timestamp(at: datetime) -> str:
     """XEP-0082 date and time, in UTC."""
     # Quicker than strftime(), and the same.
-    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    return f"{at.isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
 
 
 def check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> None:

@@ -211,6 +211,8 @@ class Publication:
 
     def _fields(self, row: Model, event: str) -> Collection[str]:
         names = self.get_fields(row, event)
+        if names is self.field_names:
+            return names
         # Django's serializers take None for all of them, and look for names inside of a text.
         is_list = isinstance(names, Collection) and not isinstance(names, (str, bytes, Mapping))
         if is_list and all(isinstance(name, str) for name in names):

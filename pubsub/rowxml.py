@@ -18,8 +18,11 @@ from django.db.models import Field, Model
 from pubsub.exceptions import InvalidItem
 from pubsub.instances import as_parent, as_saved, name_of, parents_of
 
-#: The start tag of a field, the attribute that tells whether it has a value, and its text.
-_Column = tuple[str, str, Callable[[Model], str]]
+#: The start tag of a field, its attribute, and what makes a text of it where str() does not.
+_Column = tuple[str, str, Callable[[Model], str] | None]
+
+#: Types whose text has nothing that has to be escaped.
+_SAFE = (int, bool, float)
 
 
 def to_xml(
@@ -62,11 +65,16 @@ def _object(row: Model, plan: tuple[str, list[_Column]]) -> str:
         key = row._meta.pk
         assert key is not None  # every concrete model has one
         text = f"{start} pk={quoteattr(key.value_to_string(row))}>"
-    for tag, name, value in columns:
-        if getattr(row, name) is None:
+    for tag, name, write in columns:
+        value = getattr(row, name)
+        if value is None:
             text += f"{tag}<None></None></field>"
+        elif write is not None:
+            text += f"{tag}{escape(write(row))}</field>"
+        elif type(value) in _SAFE:
+            text += f"{tag}{value}</field>"
         else:
-            text += f"{tag}{escape(value(row))}</field>"
+            text += f"{tag}{escape(str(value))}</field>"
     return f"{text}</object>"
 
 
@@ -93,10 +101,6 @@ def _plan(
 
 def _column(field: Field[Any, Any]) -> _Column:
     name, kind = quoteattr(field.name), quoteattr(field.get_internal_type())
-    attribute = field.attname
-
-    def as_text(row: Model) -> str:
-        return str(getattr(row, attribute))
 
     def as_json(row: Model) -> str:
         return json.dumps(field.value_to_string(row), cls=field.encoder)  # type: ignore[attr-defined]
@@ -104,16 +108,16 @@ def _column(field: Field[Any, Any]) -> _Column:
     relation = field.remote_field
     if relation is not None:
         to = f"rel={quoteattr(type(relation).__name__)} to={quoteattr(str(relation.model._meta))}"
-        return f"<field name={name} {to}>", attribute, as_text
-    text: Callable[[Model], str] = field.value_to_string
+        return f"<field name={name} {to}>", field.attname, None
+    write: Callable[[Model], str] | None = field.value_to_string
     if field.get_internal_type() == "JSONField":
-        text = as_json
+        write = as_json
     elif (
         type(field).value_to_string is Field.value_to_string
         and type(field).value_from_object is Field.value_from_object
     ):
-        text = as_text
-    return f"<field name={name} type={kind}>", attribute, text
+        write = None
+    return f"<field name={name} type={kind}>", field.attname, write
 
 
 def _by_django(rows: list[Model], names: tuple[str, ...], natural_keys: bool) -> str:
