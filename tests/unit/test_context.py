@@ -10,6 +10,7 @@ from django.db import connections, transaction
 
 from pubsub import muted, publish, pubsub, retract
 from pubsub.context import current_origin, is_muted, origin_of, originating
+from tests.aio import run
 from tests.testapp.models import Author, Post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,7 +129,7 @@ def test_other_tasks_are_not_muted():
         may_leave.set()
         return here, await task, is_muted()
 
-    assert asyncio.run(main()) == (False, True, False)
+    assert run(main()) == (False, True, False)
 
 
 def test_the_async_orm_and_sync_to_async_are_muted_too(sent, register):

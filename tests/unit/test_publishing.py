@@ -1,6 +1,5 @@
 """pubsub/publishing.py: publish and retract, now or at the commit."""
 
-import asyncio
 import gc
 import logging
 import weakref
@@ -18,6 +17,7 @@ from pubsub.context import originating
 from pubsub.exceptions import InvalidItem, QueueFull
 from pubsub.futures import failed
 from pubsub.signals import item_published, publish_failed
+from tests.aio import run
 from tests.testapp.models import Author
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -196,14 +196,14 @@ def test_a_receiver_that_raises_breaks_nothing(sent, caplog):
 def test_apublish_and_aretract_await_the_items_id(sent):
     author = Author.objects.create(name="Ada")
 
-    async def run():
+    async def life():
         return [
             await apublish("/home", "Hello", item_id=7),
             await apublish("/home", author),
             await aretract("/home", 7),
         ]
 
-    assert asyncio.run(run()) == ["7", str(author.pk), "7"]
+    assert run(life()) == ["7", str(author.pk), "7"]
     assert [item.event for item in sent] == ["published", "published", "deleted"]
 
 
@@ -212,15 +212,15 @@ def test_apublish_raises_what_the_future_would_fail_with(sent, monkeypatch):
     monkeypatch.setattr(get_backend(), "send", lambda item: failed(error))
     for call in (apublish("/home", "Hello"), aretract("/home", "7")):
         with pytest.raises(QueueFull):
-            asyncio.run(call)
+            run(call)
 
 
 def test_the_async_twins_refuse_bad_values(sent):
     for call in (apublish("", "Hello"), apublish("/home", "\x08"), aretract("/home", "")):
         with pytest.raises(InvalidItem):
-            asyncio.run(call)
+            run(call)
     with pytest.raises(TypeError):
-        asyncio.run(apublish("/home", 7))
+        run(apublish("/home", 7))
     assert sent == []
 
 
@@ -241,19 +241,19 @@ def test_inside_a_transaction_the_async_twins_say_what_to_do(sent, call, names):
 def test_the_async_twins_look_at_the_database_that_is_named(sent):
     there = Author.objects.using("other").create(name="there")
 
-    async def run():
+    async def life():
         await apublish("/home", there)
         await apublish("/home", "Hello", using="other")
         await aretract("/home", 7, using="other")
 
     with transaction.atomic():
-        async_to_sync(run)()
+        async_to_sync(life)()
     assert len(sent) == 3
     with (
         transaction.atomic(using="other"),
         pytest.raises(transaction.TransactionManagementError),
     ):
-        async_to_sync(run)()
+        async_to_sync(life)()
     assert len(sent) == 3
 
 
@@ -269,13 +269,13 @@ def test_inside_the_transaction_of_a_test_case_the_async_twins_publish_at_once(s
 def test_a_save_by_the_async_orm_is_published_alike(sent, register):
     register(Author)
 
-    async def run():
+    async def life():
         author = await Author.objects.acreate(name="Ada")
         author.name = "Bo"
         await author.asave()
         await author.adelete()
 
-    asyncio.run(run())
+    run(life())
     assert [item.event for item in sent] == ["created", "updated", "deleted"]
 
 

@@ -1,6 +1,5 @@
 """pubsub/receivers.py: whatever Django saves or deletes is heard, as it is in the database."""
 
-import asyncio
 import copy
 import datetime as dt
 import json
@@ -21,6 +20,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.test.utils import CaptureQueriesContext
 
 from pubsub import Publication, pubsub
+from tests.aio import run
 from tests.testapp import models as testapp
 from tests.testapp.models import (
     Author,
@@ -505,7 +505,7 @@ def test_async_publishing_ends_with_asyncio_run_too(sent, register):
         await author.asave()
         await author.adelete()
 
-    asyncio.run(life())
+    run(life())
     assert [item.event for item in sent] == ["created", "updated", "deleted"]
 
 
