@@ -1,4 +1,4 @@
-"""Running a coroutine from a test that is none."""
+"""Coroutines and threads that use the database in a test."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,21 +12,18 @@ Value = TypeVar("Value")
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """What a coroutine returns, as asyncio.run() does.
-
-    The ORM works in a thread of its own then, whose connections are closed: Django itself never
-    closes those to a database in memory.
-    """
+    """What a coroutine returns, as asyncio.run() does; the ORM works in a thread of its own then."""
 
     async def main() -> Value:
         try:
             return await coroutine
         finally:
-            await sync_to_async(_close)()
+            await sync_to_async(close_connections)()
 
     return asyncio.run(main())
 
 
-def _close() -> None:
+def close_connections() -> None:
+    """Close the connections of this thread: Django never closes those to a database in memory."""
     for connection in connections.all(initialized_only=True):
         BaseDatabaseWrapper.close(connection)

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 from functools import partial
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pubsub import Publication, muted, publish, pubsub
 from pubsub.backends import locmem
 from pubsub.commits import rows_of
+from tests.aio import close_connections
 from tests.testapp.models import Author, Penname, Post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -418,7 +419,7 @@ def test_what_waits_in_one_thread_is_not_seen_by_another(published):
 
     def other():
         seen.append(waiting())
-        connections.close_all()
+        close_connections()
 
     with transaction.atomic():
         Author.objects.create(name="A")

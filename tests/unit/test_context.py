@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections, transaction
+from django.db import transaction
 
 from pubsub import muted, publish, pubsub, retract
 from pubsub.context import current_origin, is_muted, origin_of, originating
-from tests.aio import run
+from tests.aio import close_connections, run
 from tests.testapp.models import Author, Post
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -102,7 +102,7 @@ def test_a_thread_that_mutes_itself_mutes_no_other(sent, register):
             is_inside.set()
             may_leave.wait(10)
             Author.objects.create(name="silent")
-        connections.close_all()
+        close_connections()
 
     thread = threading.Thread(target=silent)
     thread.start()
