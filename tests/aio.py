@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """What a coroutine returns, as asyncio.run() does; the ORM works in a thread of its own then."""
+    """What a coroutine returns, as asyncio.run() does; the ORM has a thread of its own then."""
 
     async def main() -> Value:
         try:
