@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from django.db.models import Model
 
-from pubsub.asking import Place
 from pubsub.changes import items_for, reporting, shelter
-from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
+from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of, waits_for_commit
 from pubsub.context import current_origin, originating
 from pubsub.instances import primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction, next_number
+from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
 
@@ -35,43 +35,11 @@ def announce(
     :param before: where the row belonged before the change; None where nobody knows.
     """
     with reporting(publication, instance.pk, event):
-        rows = rows_of(using)
-        waits = waits_for_commit(using)
-        key = (publication, primary_key(instance)) if rows or waits else None
-        if not waits:
-            # While the callbacks of a commit are called one of them may have made this change.
-            row = rows.get(key) if rows else None
-            outcome = event if row is None else row.after(event)
-            telling = _told(publication, event, outcome)
-            interval, items = _items(publication, instance, telling, written, before)
-            for item in items if row is None else row.settle(items, is_newest=True):
-                deliver(item, interval)
-            return
-        gathering = _gathering.get()
-        gathers = gathering is not None and event == DELETED and gathering.using == using
-        if gathering is not None and gathers and rows.get(key) is None:
-            with shelter(publication, using):
-                telling = _told(publication, event, event)
-                gathering.take(_items(publication, instance, telling, written, before)[1])
-            return
-        row = rows.open(key)
-        outcome = row.after(event)
-        telling = _told(publication, event, outcome)
-        if telling in (CREATED, UPDATED) and (publication.relations or written == ()):
-            reread = _Reread(row, publication, instance, telling, using, before)
-            row.add(reread, outcome)
-            on_commit(reread, using)
-            return
-        change = _Change(row)
-        row.add(change, outcome)
-        try:
-            on_commit(change, using)
-            # From now on earlier states are not the last one, even if a hook raises.
-            with shelter(publication, using):
-                change.freeze(*_items(publication, instance, telling, written, before))
-        except Exception:
-            del change  # who keeps the traceback would keep it alive after a rollback, too
-            raise
+        change = _Change(publication, instance, event, using, written, before)
+        if not waits_for_commit(using):
+            _at_once(change)
+        elif not _gathered(change):
+            _at_commit(change)
 
 
 class Gathering(Protocol):
@@ -99,10 +67,110 @@ def gathering(into: Gathering) -> Iterator[None]:
 # Private
 
 
-class _Change(Announcement):
+class _Telling(NamedTuple):
+    """As what a change is told.
+
+    :param only_left: whether but where the row left is told, because the event is not published.
+    """
+
+    event: str
+    only_left: bool = False
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What became of a row; see :func:`announce`."""
+
+    publication: Publication
+    instance: Model
+    event: str
+    using: str | None
+    written: Collection[str] | None
+    before: Sequence[Place] | None
+
+    def key(self) -> tuple[Publication, str]:
+        """Under which the row waits for the commit."""
+        return self.publication, primary_key(self.instance)
+
+    def told_as(self, outcome: str | None) -> _Telling | None:
+        """As what it is told that came to something together with the changes before it."""
+        events = self.publication.events
+        if self.event == CREATED and outcome == UPDATED and UPDATED not in events:
+            outcome = CREATED  # that it was deleted before is not told, so it has to be
+        if outcome is None:
+            return None
+        if outcome in events:
+            return _Telling(outcome)
+        leaves = outcome == UPDATED and self.publication.may_leave
+        return _Telling(outcome, only_left=True) if leaves else None
+
+    def items(
+        self, telling: _Telling | None, *, is_reread: bool = False
+    ) -> tuple[float | None, list[Item]]:
+        """What is published; see :func:`~pubsub.changes.items_for`."""
+        if telling is None:
+            return None, []
+        return items_for(
+            self.publication,
+            self.instance,
+            telling.event,
+            self.written,
+            self.before,
+            is_reread=is_reread,
+            only_left=telling.only_left,
+        )
+
+
+def _at_once(change: _Change) -> None:
+    rows = rows_of(change.using)
+    # While the callbacks of a commit are called one of them may have made this change.
+    row = rows.get(change.key()) if rows else None
+    telling = change.told_as(change.event if row is None else row.after(change.event))
+    # What has to be read is read without a lock.
+    is_reread = bool(change.publication.relations) or change.written is not None
+    interval, items = change.items(telling, is_reread=is_reread)
+    for item in items if row is None else row.settle(items, is_newest=True):
+        deliver(item, interval)
+
+
+def _gathered(change: _Change) -> bool:
+    """Whether somebody gathers deletions, and this is one that nothing else is known of."""
+    into = _gathering.get()
+    if into is None or change.event != DELETED or into.using != change.using:
+        return False
+    if rows_of(change.using).get(change.key()) is not None:
+        return False
+    with shelter(change.publication, change.using):
+        into.take(change.items(change.told_as(change.event))[1])
+    return True
+
+
+def _at_commit(change: _Change) -> None:
+    row = rows_of(change.using).open(change.key())
+    outcome = row.after(change.event)
+    telling = change.told_as(outcome)
+    reads = change.publication.relations or change.written == ()
+    if telling is not None and telling.event != DELETED and reads:
+        reread = _Reread(row, change, telling)
+        row.add(reread, outcome)
+        on_commit(reread, change.using)
+        return
+    frozen = _Frozen(row)
+    row.add(frozen, outcome)
+    try:
+        on_commit(frozen, change.using)
+        # From now on earlier states are not the last one, even if a hook raises.
+        with shelter(change.publication, change.using):
+            frozen.freeze(*change.items(telling))
+    except Exception:
+        del frozen  # who keeps the traceback would keep it alive after a rollback, too
+        raise
+
+
+class _Frozen(Announcement):
     """One state of one row, told when the transaction commits, if no later one is."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: WaitingRow) -> None:
         self._row = row
         self._interval: float | None = None
         self._items: list[Item] = []
@@ -123,32 +191,30 @@ class _Change(Announcement):
 class _Reread(Announcement):
     """A row that has relations, which others may change until the commit: it is read then."""
 
-    def __init__(
-        self,
-        row: Row,
-        publication: Publication,
-        instance: Model,
-        event: str,
-        using: str | None,
-        before: Sequence[Place] | None,
-    ) -> None:
+    def __init__(self, row: WaitingRow, change: _Change, telling: _Telling) -> None:
         self._row = row
-        self._publication = publication
-        self._model = type(instance)
-        self._pk = instance.pk
-        self._event = event
-        self._using = using
-        self._before = before
+        self._publication = change.publication
+        self._model = type(change.instance)
+        self._pk = change.instance.pk
+        self._using = change.using
+        self._before = change.before
+        self._telling = telling
         self._origin = current_origin()
+        #: Of the places that it leaves: the row itself is locked by now.
+        self._number = next_number()
 
     def send(self) -> None:
         if not self._row.is_last(self):
-            left = (place for place in self._before or () if place[1] is not None)
-            self._row.leave(make_retraction(node, id or "") for node, id in left)
+            self._row.leave(
+                make_retraction(node, item_id, sequence=self._number)
+                for node, item_id in self._before or ()
+                if item_id is not None
+            )
             return
         interval: float | None = None
         items: list[Item] = []
-        with reporting(self._publication, self._pk, self._event), originating(self._origin):
+        event = self._telling.event
+        with reporting(self._publication, self._pk, event), originating(self._origin):
             interval, items = self._read()
         for item in self._row.settle(items):
             deliver(item, interval)
@@ -161,30 +227,12 @@ class _Reread(Announcement):
         return items_for(
             self._publication,
             row,
-            self._event,
+            self._telling.event,
             before=self._before,
             sequence=number,
             is_reread=True,
+            only_left=self._telling.only_left,
         )
-
-
-def _told(publication: Publication, event: str, outcome: str | None) -> str | None:
-    """As what a change is told that came to something together with those before it."""
-    if event == CREATED and outcome == UPDATED and UPDATED not in publication.events:
-        return event  # that it was deleted before is not told, so it has to be
-    return outcome if outcome is not None and outcome in publication.events else None
-
-
-def _items(
-    publication: Publication,
-    instance: Model,
-    event: str | None,
-    written: Collection[str] | None,
-    before: Sequence[Place] | None,
-) -> tuple[float | None, list[Item]]:
-    if event is None:
-        return None, []
-    return items_for(publication, instance, event, written, before)
 
 
 _gathering: ContextVar[Gathering | None] = ContextVar("pubsub_gathering", default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,13 +11,11 @@ from django.db.models import Model
 from django.utils.functional import Promise
 
 from pubsub.context import current_origin
+from pubsub.exceptions import InvalidItem
 from pubsub.instances import as_held, as_parent, as_saved, without_prefetched
-from pubsub.items import DELETED, Item, next_number, now, valid_id, valid_node
+from pubsub.items import DELETED, Item, Place, next_number, now, valid_id, valid_node
 from pubsub.payloads import is_payload, make_payload
-from pubsub.publications import Publication, seconds, wrong_answer
-
-#: Where a row's item is: the node, and its id there (None: a log, where nothing is overwritten).
-Place = tuple[str, str | None]
+from pubsub.publications import PAYLOADS, Publication, seconds, wrong_answer
 
 
 def row_of(
@@ -37,24 +36,37 @@ def row_of(
     return saved if is_gone else without_prefetched(saved)
 
 
+def fulfils(publication: Publication, row: Model, event: str) -> bool:
+    """Whether a row is to be published.
+
+    :raises TypeError: when the hook returns nothing; it names the hook.
+    """
+    answer: Any = publication.should_publish(row, event)
+    if answer is None:
+        raise wrong_answer(publication, "should_publish", answer, "True or False")
+    return bool(answer)
+
+
 def places(publication: Publication, row: Model, event: str) -> list[Place]:
     """Where a row belongs.
 
     :raises TypeError: when a hook returns what is no node, or no id; it names the hook.
     """
     nodes = publication.get_nodes(row, event)
-    if not nodes:
-        return []
     if nodes is not publication.nodes:
         nodes = _valid_nodes(publication, nodes)
+    if not nodes:
+        return []
     item_id = publication.get_item_id(row)
     if item_id is not None:
         try:
             item_id = valid_id(item_id)
+        except InvalidItem as error:
+            raise _refused(publication, "get_item_id", error) from error
         except TypeError as error:
             expected = "text, a number, a UUID or None"
             raise wrong_answer(publication, "get_item_id", item_id, expected) from error
-    return [(valid_node(node), item_id) for node in nodes]
+    return [(node, item_id) for node in nodes]
 
 
 def make_items(
@@ -98,8 +110,11 @@ def interval(publication: Publication, row: Model, event: str) -> float | None:
     :raises TypeError: when the hook returns no interval; it names the hook.
     """
     answer: Any = publication.get_throttle(row, event)
-    if answer is None or isinstance(answer, (int, float, timedelta)):
-        return None if answer is None else seconds(answer)
+    if answer is None:
+        return None
+    is_number = isinstance(answer, (int, float, timedelta)) and not isinstance(answer, bool)
+    if is_number and 0 <= (interval := seconds(answer)) < math.inf:
+        return interval
     raise wrong_answer(publication, "get_throttle", answer, "seconds, a timedelta or None")
 
 
@@ -121,17 +136,26 @@ def configuration_of(publication: Publication, node: str) -> Mapping[str, Any]:
 def _payload(publication: Publication, row: Model, event: str, at: datetime) -> str:
     value = publication.get_payload(row, event)
     if not is_payload(value):
-        what = "text, a dict, a list, an xml.etree Element or a model instance"
-        raise wrong_answer(publication, "get_payload", value, what)
+        raise wrong_answer(publication, "get_payload", value, PAYLOADS)
     origin = current_origin()
     return make_payload(value, event=event, at=at, origin=origin, about="the payload")
 
 
 def _valid_nodes(publication: Publication, nodes: Any) -> list[str]:
+    if nodes is None:
+        return []
     found = [str(nodes)] if isinstance(nodes, (str, Promise)) else nodes
     if isinstance(found, Iterable) and not isinstance(found, (bytes, Mapping)):
         found = list(found)
         if all(isinstance(node, str) for node in found):
-            return list(dict.fromkeys(found))
+            try:
+                return [valid_node(node) for node in dict.fromkeys(found)]
+            except InvalidItem as error:
+                raise _refused(publication, "get_nodes", error) from error
     expected = "the name of a node, several of them, or None"
     raise wrong_answer(publication, "get_nodes", nodes, expected)
+
+
+def _refused(publication: Publication, hook: str, error: InvalidItem) -> InvalidItem:
+    """The error of what a hook returned, with the hook's name."""
+    return type(error)(f"{type(publication).__qualname__}.{hook}(): {error}")

@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db.models import Model
 
-from pubsub.asking import Place, interval, make_items, places, row_of
+from pubsub.asking import fulfils, interval, make_items, places, row_of
 from pubsub.commits import sheltered
-from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction, next_number
+from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
 from pubsub.publications import Publication
 from pubsub.signals import publish_failed
 
@@ -26,26 +26,28 @@ def items_for(
     before: Sequence[Place] | None = None,
     sequence: int | None = None,
     is_reread: bool = False,
+    only_left: bool = False,
 ) -> tuple[float | None, list[Item]]:
     """What an event publishes, frozen as the row is now; and the seconds between two updates.
 
+    :param before: where the row belonged before; None where nobody knows.
     :param sequence, is_reread: see :class:`~pubsub.items.Item`; by default the next number.
+    :param only_left: whether but the retractions from where the row left are wanted.
     :raises Exception: whatever the publication's hooks raise.
     """
-    row = row_of(publication, instance, event, written)
-    fulfilled = publication.should_publish(row, event)
     number = next_number() if sequence is None else sequence
+    row = row_of(publication, instance, event, written)
     if event == DELETED:
-        if before is None:
-            before = places(publication, row, event) if fulfilled else []
-        return None, make_items(publication, row, event, before, number, is_reread)
+        return None, _of_deleted(publication, row, before, number, is_reread)
+    fulfilled = fulfils(publication, row, event)
     kept = places(publication, row, event) if fulfilled else []
     if event == CREATED:
         before = ()  # whoever reads at the commit finds nothing older
     if before is None and event == UPDATED and not fulfilled:
         # It may have been published while it was; a retraction of what is not there is no harm.
         before = places(publication, row, event)
-    items = make_items(publication, row, event, kept, number, is_reread) if kept else []
+    told = [] if only_left else kept
+    items = make_items(publication, row, event, told, number, is_reread) if told else []
     for node, item_id in before or ():
         if item_id is not None and (node, item_id) not in kept:
             items.append(make_retraction(node, item_id, sequence=number, is_reread=is_reread))
@@ -57,7 +59,7 @@ def places_before(publication: Publication, instance: Model, event: str) -> list
     using = instance._state.db
     with reporting(publication, instance.pk, event), shelter(publication, using):
         row = row_of(publication, instance, event)
-        if publication.should_publish(row, event):
+        if fulfils(publication, row, event):
             return places(publication, row, event)
     return []
 
@@ -73,18 +75,48 @@ def reporting(
     try:
         yield
     except Exception as error:  # noqa: BLE001 (a save never fails because of us)
-        tell_failed(f"{publication.model._meta.label} {pk} ({event})", error)
+        about = f"{publication.model._meta.label} {pk} ({event})"
+        tell_failed(about, error, model=publication.model, pk=pk, event=event)
         on_error(error)
 
 
-def tell_failed(about: str, error: Exception) -> None:
+def tell_failed(
+    about: str,
+    error: Exception,
+    *,
+    model: type[Model] | None = None,
+    pk: Any = None,
+    event: str | None = None,
+) -> None:
     """Tell by ``publish_failed`` of what could not even become an item.
 
     :param about: what was to be published, in words.
+    :param model, pk, event: the row, where it is a single one.
     """
-    publish_failed.send_robust(Item, item=None, error=error, about=about)
+    publish_failed.send_robust(
+        Item, item=None, error=error, about=about, model=model, pk=pk, event=event
+    )
 
 
 def shelter(publication: Publication, using: str | None) -> AbstractContextManager[None]:
     """Keep a transaction from what the code of others does in it."""
     return sheltered(using) if publication.has_hooks else nullcontext()
+
+
+# Private
+
+
+def _of_deleted(
+    publication: Publication,
+    row: Model,
+    before: Sequence[Place] | None,
+    number: int,
+    is_reread: bool,
+) -> list[Item]:
+    """The retractions of a row that is gone, wherever it may have been; in a log a last item."""
+    if before is None:
+        # It may have been published before the condition became untrue.
+        before = places(publication, row, DELETED)
+    if any(item_id is None for _, item_id in before) and not fulfils(publication, row, DELETED):
+        before = [place for place in before if place[1] is not None]
+    return make_items(publication, row, DELETED, before, number, is_reread)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from pubsub.items import CREATED, DELETED, UPDATED, Item
+from pubsub.items import CREATED, DELETED, UPDATED, Item, Place
 
 #: What two changes of one row in one transaction come to, seen from outside; None: nothing.
 _TOGETHER: dict[tuple[str | None, str], str | None] = {
@@ -22,8 +22,6 @@ _TOGETHER: dict[tuple[str | None, str], str | None] = {
     (CREATED, DELETED): None,
     (DELETED, CREATED): UPDATED,
 }
-
-_Place = tuple[str, str | None]
 
 
 class Announcement:
@@ -43,13 +41,13 @@ class Announcement:
         raise NotImplementedError(f"{type(self).__name__} must define send()")
 
 
-class Row:
+class WaitingRow:
     """The announcements of one row that wait for the same commit, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[ref[Announcement], str | None]] = []
-        self._left: dict[_Place, Item] = {}
-        self._published: set[_Place] = set()
+        self._left: dict[Place, Item] = {}
+        self._published: set[Place] = set()
         #: Whether somebody has told its last state already.
         self.is_told = False
 
@@ -107,24 +105,24 @@ class Row:
         return telling
 
 
-class Rows:
+class WaitingRows:
     """The rows with announcements that wait for one commit."""
 
     def __init__(self) -> None:
-        self._rows: WeakValueDictionary[Hashable, Row] = WeakValueDictionary()
+        self._rows: WeakValueDictionary[Hashable, WaitingRow] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def get(self, key: Hashable) -> Row | None:
+    def get(self, key: Hashable) -> WaitingRow | None:
         """The row, if anything of it waits."""
         return self._rows.get(key)
 
-    def open(self, key: Hashable) -> Row:
+    def open(self, key: Hashable) -> WaitingRow:
         """The row; who adds an announcement to it has to keep it alive."""
         row = self._rows.get(key)
         if row is None or not row.waits:  # a test may keep alive what is over
-            row = self._rows[key] = Row()
+            row = self._rows[key] = WaitingRow()
         return row
 
 
@@ -145,12 +143,12 @@ def is_of_test_case(using: str | None) -> bool:
     return bool(blocks) and all(getattr(block, "_from_testcase", False) for block in blocks)
 
 
-def rows_of(using: str | None) -> Rows:
+def rows_of(using: str | None) -> WaitingRows:
     """What waits for the commit of a database, in this thread."""
     connection = transaction.get_connection(using)
     rows = _rows.get(connection)
     if rows is None:
-        rows = _rows[connection] = Rows()
+        rows = _rows[connection] = WaitingRows()
     return rows
 
 
@@ -159,7 +157,7 @@ def begin_anew(using: str | None) -> None:
     _rows.pop(transaction.get_connection(using), None)
 
 
-def _place(item: Item) -> _Place:
+def _place(item: Item) -> Place:
     return item.node, item.id
 
 
@@ -209,4 +207,4 @@ def sheltered(using: str | None) -> Iterator[None]:
 
 
 #: Without a lock: a connection belongs to one thread.
-_rows: WeakKeyDictionary[BaseDatabaseWrapper, Rows] = WeakKeyDictionary()
+_rows: WeakKeyDictionary[BaseDatabaseWrapper, WaitingRows] = WeakKeyDictionary()

@@ -60,6 +60,9 @@ class Item:
         return not self.payload
 
 
+#: Where an item is: its node, and its id there (None: the server chooses, nothing is overwritten).
+Place = tuple[str, str | None]
+
 #: What may identify an item: text, or a primary key as it is.
 ItemId = str | int | UUID
 

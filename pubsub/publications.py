@@ -21,11 +21,14 @@ from pubsub.items import (
     ItemId,
     now,
 )
-from pubsub.payloads import XML, shortened
+from pubsub.payloads import XML, is_payload, shortened
 from pubsub.rowxml import to_xml
 
 #: What ``access`` may be, and the access model on the server (XEP-0060 §4.5).
 ACCESS_MODELS = {"open": "open", "private": "whitelist"}
+
+#: What an item can carry, in words.
+PAYLOADS = "text, a dict, a list, an xml.etree Element or a model instance"
 
 #: The methods that decide for a single row.
 HOOKS = (
@@ -73,7 +76,7 @@ class Publication:
     track: bool = False
 
     #: How many items a node keeps (``pubsub#max_items``).  See :meth:`get_configuration`.
-    max_items: int | None = None
+    max_items: int | Literal["max"] | None = None
 
     #: After how many seconds an item may go (``pubsub#item_expire``).
     expire: float | timedelta | None = None
@@ -132,7 +135,8 @@ class Publication:
         if self.format == formats.XML_FORMAT:
             return XML(to_xml(instance, fields, natural_keys=self.natural_keys))
         if self.format == formats.JSON_FORMAT:
-            return formats.to_data(instance, fields, natural_keys=self.natural_keys)
+            data = formats.to_data(instance, fields, natural_keys=self.natural_keys)
+            return {name: value for name, value in data.items() if name not in self.exclude}
         if self.format == formats.ATOM_FORMAT:
             uri = formats.uri_of(conf.pubsub_host, self.default_node, primary_key(instance))
             return formats.to_atom(
@@ -144,7 +148,13 @@ class Publication:
                 natural_keys=self.natural_keys,
             )
         serialize = formats.serializer(self.format, natural_keys=self.natural_keys)
-        return serialize(instance, fields)
+        payload = serialize(instance, fields)
+        if is_payload(payload):
+            return payload
+        raise TypeError(
+            f"the format {self.format} of {type(self).__qualname__} made {shortened(payload)} of "
+            f"type {type(payload).__name__}; it has to make {PAYLOADS}"
+        )
 
     def get_configuration(self, node: str) -> Mapping[str, Any]:
         """What a node is to be like (XEP-0060 §16.4.4), laid over PUBSUB_NODE_DEFAULTS."""
@@ -160,7 +170,14 @@ class Publication:
     def has_hooks(self) -> bool:
         """Whether code of others decides for single rows."""
         own = [getattr(type(self), hook) is not getattr(Publication, hook) for hook in HOOKS]
-        return any(own) or self.format not in formats.FORMATS
+        # These call methods of the model.
+        asks = self.natural_keys or self.format not in (formats.XML_FORMAT, formats.JSON_FORMAT)
+        return any(own) or asks
+
+    @cached_property
+    def may_leave(self) -> bool:
+        """Whether an update may take a row off a node."""
+        return self.track or type(self).should_publish is not Publication.should_publish
 
     @property
     def default_node(self) -> str:
@@ -215,9 +232,15 @@ class Publication:
             return names
         # Django's serializers take None for all of them, and look for names inside of a text.
         is_list = isinstance(names, Collection) and not isinstance(names, (str, bytes, Mapping))
-        if is_list and all(isinstance(name, str) for name in names):
+        if is_list and self._known_fields.issuperset(names):
             return names
-        raise wrong_answer(self, "get_fields", names, "a list of the names of fields")
+        expected = f"a list of names of fields: {', '.join(sorted(self._known_fields))}"
+        raise wrong_answer(self, "get_fields", names, expected)
+
+    @cached_property
+    def _known_fields(self) -> frozenset[str]:
+        meta = self.model._meta
+        return frozenset(field.name for field in (*meta.concrete_fields, *meta.many_to_many))
 
 
 def wrong_answer(publication: Publication, hook: str, value: Any, expected: str) -> TypeError:

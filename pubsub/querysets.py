@@ -11,11 +11,10 @@ from django.db import models, transaction
 from django.db.models import Model, Q
 
 from pubsub.announcing import gathering
-from pubsub.asking import Place
 from pubsub.changes import places_before, tell_failed
 from pubsub.context import is_muted, muted
 from pubsub.exceptions import PubSubError
-from pubsub.items import CREATED, UPDATED
+from pubsub.items import CREATED, UPDATED, Place
 from pubsub.registry import pubsub
 from pubsub.rows import Key, Rows, read_rows
 from pubsub.spool import CHUNK

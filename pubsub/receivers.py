@@ -18,10 +18,9 @@ from django.db.models.signals import (
 )
 
 from pubsub.announcing import announce
-from pubsub.asking import Place
 from pubsub.changes import places_before
 from pubsub.context import is_muted
-from pubsub.items import CREATED, DELETED, UPDATED
+from pubsub.items import CREATED, DELETED, UPDATED, Place
 from pubsub.publications import Publication
 from pubsub.relations import Relation
 

@@ -10,9 +10,8 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import ManyToManyField, Model
 
 from pubsub.announcing import announce
-from pubsub.asking import Place
 from pubsub.changes import places_before
-from pubsub.items import UPDATED
+from pubsub.items import UPDATED, Place
 from pubsub.publications import Publication
 from pubsub.rows import Key, Rows, read_rows
 
@@ -68,9 +67,9 @@ class Relation:
         """
         when, _, what = action.partition("_")
         if when == "pre":
-            self._remember(instance, reverse, pk_set, using, is_clear=what == "clear")
+            self._remember(instance, reverse, pk_set, using, what)
             return
-        before: Before = self._before.__dict__.pop("rows", {})
+        before = self._remembered.pop((id(instance), what), {})
         model = self._publication.model
         others = set(pk_set or ()) if reverse or self._is_symmetrical else set()
         if not reverse and (pk_set is None or pk_set):
@@ -95,19 +94,25 @@ class Relation:
     def _is_symmetrical(self) -> bool:
         return bool(self._field.remote_field.symmetrical)
 
+    @property
+    def _remembered(self) -> dict[tuple[int, str], Before]:
+        """From before a change until after it, in this thread; a receiver may make another one."""
+        found: dict[tuple[int, str], Before] = self._before.__dict__.setdefault("rows", {})
+        return found
+
     def _remember(
         self,
         instance: Model,
         reverse: bool,
         pk_set: set[Any] | None,
         using: str,
-        is_clear: bool,
+        what: str,
     ) -> None:
         """Before the change: whose rows it concerns, and where they belong."""
-        self._before.__dict__.clear()  # of a change that failed
+        self._remembered.pop((id(instance), what), None)  # of a change that failed
         track = self._publication.track
         concerned = set() if reverse else {_key(instance)}
-        if (reverse or self._is_symmetrical) and is_clear:
+        if (reverse or self._is_symmetrical) and what == "clear":
             # Afterwards nobody can tell which ones these were.
             concerned |= set(self._all_related(instance, reverse, using))
         elif not track:
@@ -118,7 +123,7 @@ class Relation:
         if track:
             for row in read_rows(self._publication.model, concerned, using):
                 before[row.pk] = places_before(self._publication, row, UPDATED)
-        self._before.rows = before
+        self._remembered[id(instance), what] = before
 
     def _all_related(self, instance: Model, reverse: bool, using: str) -> Iterable[Any]:
         """The keys of the rows on the published side that an instance is related to."""

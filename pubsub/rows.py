@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 from django.db.models import Model, QuerySet
 
-from pubsub.asking import Place
-from pubsub.changes import items_for, reporting, tell_failed
-from pubsub.commits import Announcement, Row, on_commit, rows_of, waits_for_commit
+from pubsub.changes import items_for, reporting, shelter, tell_failed
+from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of, waits_for_commit
 from pubsub.context import current_origin, originating
 from pubsub.exceptions import NotRegistered, ServerLost
 from pubsub.futures import follow, total
 from pubsub.instances import key_of, primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item, make_retraction, next_number
+from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
@@ -75,8 +74,8 @@ class Rows(Announcement):
         self._are_locked = are_locked
         self._origin = current_origin()
         self._spool: Spool[Key | Item] = Spool()
-        self._waiting: list[Row] = []
-        self._sequence: int | None = None
+        self._waiting: list[WaitingRow] = []
+        self._sequence = self._reading = 0
         self._error: Exception | None = None
         #: How many items were acknowledged, in the end; cancelled when they are rolled back.
         self.result: Future[int] = Future()
@@ -115,7 +114,7 @@ class Rows(Announcement):
         :returns: a Future of how many items were acknowledged.
         """
         # What others have made of locked rows is older, and what they will make of them, before we
-        # read them, is younger.  Of others we know no more than that we have read them later.
+        # read them, is younger.
         self._sequence = next_number()
         if waits_for_commit(self.using):
             on_commit(self, self.using)
@@ -135,8 +134,7 @@ class Rows(Announcement):
         try:
             with originating(self._origin):
                 for chunk in self._spool.chunks():
-                    if not self._are_locked:
-                        self._sequence = next_number()
+                    self._reading = next_number()
                     for entry in self._read(chunk):
                         self._send(entry, pipeline)
                         left -= 1
@@ -169,6 +167,8 @@ class Rows(Announcement):
         waiting = rows_of(self.using)
         for index, publication in enumerate(self.publications):
             before = None if key.before is None else key.before[index]
+            # Nobody else has written a locked row, but perhaps what it is related to.
+            is_reread = not self._are_locked or bool(publication.relations)
             row = waiting.get((publication, key_of(self._model, key.pk))) if waiting else None
             if row is None or self._tells(row, key):
                 send_row(
@@ -178,8 +178,8 @@ class Rows(Announcement):
                     pipeline,
                     before=before,
                     by_hand=self._by_hand,
-                    sequence=self._sequence,
-                    is_reread=not self._are_locked,
+                    sequence=self._reading if is_reread else self._sequence,
+                    is_reread=is_reread,
                     row=row,
                 )
                 continue
@@ -189,7 +189,7 @@ class Rows(Announcement):
                 if item_id is not None
             )
 
-    def _tells(self, row: Row, key: Key) -> bool:
+    def _tells(self, row: WaitingRow, key: Key) -> bool:
         """Whether the row is not left to somebody else who waits for the same commit.
 
         Where we have to tell of it, as new or because we were asked to, he need not: what we read
@@ -209,7 +209,7 @@ def send_row(
     by_hand: bool = False,
     sequence: int | None = None,
     is_reread: bool = False,
-    row: Row | None = None,
+    row: WaitingRow | None = None,
 ) -> None:
     """Publish one of many rows.
 
@@ -217,7 +217,8 @@ def send_row(
     :param row: what else of it waited for the same commit.
     :raises ServerLost: when there is no use in going on.
     """
-    if not (by_hand or event in publication.events):
+    is_told = by_hand or event in publication.events
+    if not is_told and not (event == UPDATED and publication.may_leave):
         return
     interval: float | None = None
     items: list[Item] = []
@@ -229,6 +230,7 @@ def send_row(
             before=before,
             sequence=sequence,
             is_reread=is_reread,
+            only_left=not is_told,
         )
     for item in items if row is None else row.settle(items, is_newest=by_hand):
         if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
@@ -254,46 +256,55 @@ def publish_rows(
         )
     if isinstance(rows, QuerySet):
         using = using or rows.db
+        if not waits_for_commit(using):
+            return _streamed(publications_of, rows, event)
         rows = rows.iterator(chunk_size=CHUNK)
-    pipeline = Pipeline()
-    number = next_number()  # before they are read, which may be a while before they are sent
-    waiting: dict[tuple[type[Model], str | None], Rows] = {}
-    try:
-        for instance in rows:
-            publications = _concerned(publications_of, instance)
-            alias = using or instance._state.db
-            if waits_for_commit(alias):
-                model = type(instance)
-                if (model, alias) not in waiting:
-                    waiting[model, alias] = Rows(model, publications, alias, by_hand=True)
-                _keep(waiting[model, alias], instance, event)
-            else:
-                for publication in publications:
-                    send_row(
-                        publication,
-                        instance,
-                        event,
-                        pipeline,
-                        by_hand=True,
-                        sequence=number,
-                        is_reread=True,
-                    )
-    except ServerLost as error:
-        tell_failed("the rest of the rows", error)
-        pipeline.fail(error)
-    return total([pipeline.finish(), *(kept.announce() for kept in waiting.values())])
+    kept: dict[tuple[type[Model], str | None], Rows] = {}
+    for instance in rows:
+        publications = _concerned(publications_of, instance)
+        model, alias = type(instance), using or instance._state.db
+        if (model, alias) not in kept:
+            kept[model, alias] = Rows(model, publications, alias, by_hand=True)
+        _keep(kept[model, alias], instance, event)
+    return total([rows.announce() for rows in kept.values()])
 
 
 # Private
 
 
+def _streamed(publications_of: PublicationsOf, rows: QuerySet[Any], event: str) -> Future[int]:
+    """Publish the rows of a queryset as they come out of the database."""
+    pipeline = Pipeline()
+    number = next_number()  # before they are read, which may be a while before they are sent
+    try:
+        for instance in rows.iterator(chunk_size=CHUNK):
+            for publication in _concerned(publications_of, instance):
+                send_row(
+                    publication,
+                    instance,
+                    event,
+                    pipeline,
+                    by_hand=True,
+                    sequence=number,
+                    is_reread=True,
+                )
+    except ServerLost as error:
+        tell_failed("the rest of the rows", error)
+        pipeline.fail(error)
+    return pipeline.finish()
+
+
 def _keep(rows: Rows, instance: Model, event: str) -> None:
-    """Remember a row; it is read again at the commit, unless it has to be as it is now."""
-    if event != DELETED:
+    """Remember a row; it is read again before it is sent, unless it has to be as it is now."""
+    if event != DELETED and instance.pk is not None:
         rows.add(Key(instance.pk, event))
         return
     for publication in rows.publications:
-        with reporting(publication, instance.pk, event, rows.fail):
+        with (
+            reporting(publication, instance.pk, event, rows.fail),
+            shelter(publication, rows.using),
+        ):
+            # Of a row without a key it says that there is none.
             rows.take(items_for(publication, instance, event)[1])
 
 

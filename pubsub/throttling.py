@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
 
-from pubsub.items import UPDATED, Item
+from pubsub.items import UPDATED, Item, next_number
 
 #: Sends an item; it must not raise.
 Send = Callable[[Item], object]
@@ -35,6 +35,8 @@ class _Pause:
     interval: float
     send: Send
     held: Item | None = None
+    #: A number from when it was held back.
+    since: int = -1
 
 
 class Throttle:
@@ -76,9 +78,8 @@ class Throttle:
         with self._pauses_lock:
             pause = self._pauses.get(key)
             if pause is not None and item.event == UPDATED and not item.is_retraction:
-                held = pause.held
-                if held is None or held.is_reread or (held.sequence or 0) < (item.sequence or 0):
-                    pause.held = item
+                if pause.held is None or _is_later(item, pause.held, pause.since):
+                    pause.held, pause.since = item, next_number()
                 return True
             if pause is not None:
                 del self._pauses[key]
@@ -92,6 +93,13 @@ class Throttle:
         if self._pauses:
             with self._pauses_lock:
                 self._pauses.pop((item.node, item.id), None)
+
+    def discard(self) -> None:
+        """Forget everything that is held back; for tests."""
+        with self._pauses_lock:
+            self._pauses = {}
+            self._ends = []
+            self._changed.notify()
 
     def flush(self) -> None:
         """Send everything that is held back, now."""
@@ -171,6 +179,18 @@ class Throttle:
                 pause.until = now + pause.interval
                 heapq.heappush(self._ends, (pause.until, key))
         return due
+
+
+def _is_later(item: Item, held: Item, since: int) -> bool:
+    """Whether an item holds a later state than the one that is held back.
+
+    As in :mod:`pubsub.backends.latest`: a row that was read back is later than a frozen state only
+    if its reading began after that one was committed and came here.
+    """
+    number = item.sequence or 0
+    if item.is_reread and not held.is_reread:
+        return number > since
+    return held.is_reread or number > (held.sequence or 0)
 
 
 #: The throttle of the process.

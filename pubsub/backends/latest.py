@@ -37,12 +37,13 @@ class Latest:
     """Sends the states of rows, unless a later one has gone out already.
 
     Two threads that commit one after the other may arrive here the other way round.  The database
-    lets the second write only after the first has committed, so the item that was frozen later
-    holds the later state.
+    lets the second transaction write a row only after the first has committed, so the item that was
+    frozen later holds the later state.  (Without transactions two threads that save one row in the
+    same moment may freeze it in the other order than the database has written it.)
 
     A row that was read back, without a lock, may be older than one that was frozen before it and
     commits after it.  So it overtakes nothing, and is left out when anything was sent since the
-    reading began: that came of a later commit, or will be followed by one.
+    reading began.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,8 @@ class Latest:
             if is_overtaken:
                 return _outcome_of(state.outcome, item.id)
             future = request(item)
+            if future.done():
+                return future  # it was refused at once, so nothing has been overtaken
             if item.is_reread:
                 state.reread = item.sequence
             else:

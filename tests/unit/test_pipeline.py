@@ -12,6 +12,7 @@ from pubsub.backends.base import BaseBackend
 from pubsub.exceptions import QueueFull, RequestRefused, RequestTimeout, ServerLost, StreamLost
 from pubsub.pipeline import WINDOW, Pipeline
 from pubsub.signals import item_published, publish_failed
+from tests.aio import close_connections
 from tests.testapp.models import Author, Seat
 from tests.waiting import until
 
@@ -79,6 +80,7 @@ class Publishing:
 
     def _run(self):
         self.result = pubsub.publish_rows(self._rows)
+        close_connections()
 
     @property
     def waits(self):
@@ -93,7 +95,7 @@ class Publishing:
 @pytest.fixture
 def rows(register):
     register(Author)
-    return [Author(pk=n, name=str(n)) for n in range(100)]
+    return Author.objects.bulk_create(Author(pk=n, name=str(n)) for n in range(100))
 
 
 def test_no_more_items_are_unanswered_than_the_window_is_wide(slow, rows):
@@ -168,7 +170,7 @@ def test_a_server_that_never_answers_is_waited_for_within_bounds(slow, rows, fai
     publishing = Publishing(rows)
     until(lambda: not publishing.waits, "nobody waits any more")
     (failure,) = failures
-    assert failure[0] == "the rest of the rows"
+    assert failure[0] == "90 rows of testapp.Author"
     assert isinstance(failure[1], ServerLost)
     assert len(slow.asked) == 10
     slow.answer()

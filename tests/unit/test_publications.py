@@ -325,8 +325,111 @@ def test_a_row_that_does_not_fulfil_the_condition_is_not_published(sent, registe
     shown = Author.objects.create(name="shown")
     assert told(sent) == [("/testapp/Author", str(shown.pk), "created")]
     sent.clear()
-    hidden.delete()
+    hidden.save()
+    assert [item.is_retraction for item in sent] == [True]
+
+
+def test_a_row_is_retracted_when_it_is_deleted_whatever_the_condition_says(sent, register):
+    """It may have become untrue unseen, by update() or as time went by."""
+    register(Author, should_publish=lambda self, instance, event: instance.name != "hidden")
+    author = Author.objects.create(name="shown")
+    pk = str(author.pk)
+    Author.objects.update(name="hidden")
+    Author.objects.get().delete()
+    assert told(sent)[-1] == ("/testapp/Author", pk, "deleted")
+    assert sent[-1].is_retraction
+
+
+def test_a_log_is_told_of_a_delete_if_the_condition_says_so(sent, register):
+    register(
+        Author,
+        item_id=None,
+        should_publish=lambda self, instance, event: instance.name != "hidden",
+    )
+    Author.objects.create(name="hidden").delete()
     assert sent == []
+    Author.objects.create(name="shown").delete()
+    assert [item.event for item in sent] == ["created", "deleted"]
+
+
+@pytest.mark.parametrize("events", [["created"], ["created", "deleted"]])
+def test_a_row_that_stops_fulfilling_is_retracted_where_updates_are_not_published(
+    sent, register, events
+):
+    register(
+        Author,
+        events=events,
+        should_publish=lambda self, instance, event: instance.name != "hidden",
+    )
+    author = Author.objects.create(name="shown")
+    author.name = "still shown"
+    author.save()
+    assert len(sent) == 1
+    author.name = "hidden"
+    author.save()
+    assert [item.is_retraction for item in sent] == [False, True]
+
+
+def test_a_row_that_moves_is_retracted_where_updates_are_not_published(sent, register):
+    register(
+        Author,
+        events=["created"],
+        track=True,
+        get_nodes=lambda self, instance, event: f"/{instance.name}",
+    )
+    author = Author.objects.create(name="a")
+    author.name = "b"
+    author.save()
+    assert told(sent) == [("/a", str(author.pk), "created"), ("/a", str(author.pk), "deleted")]
+
+
+@pytest.mark.parametrize("answer", [0, False, b"", {}, 7.5])
+def test_what_is_no_node_is_refused_though_it_is_empty(sent, register, caplog, answer):
+    register(Author, get_nodes=lambda self, instance, event: answer)
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert "get_nodes() returned" in caplog.text
+
+
+def test_a_condition_that_answers_nothing_is_refused(sent, register, caplog):
+    register(Author, should_publish=lambda self, instance, event: None)
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert "should_publish() returned None" in caplog.text
+    assert "True or False" in caplog.text
+
+
+def test_fields_that_do_not_exist_are_refused(sent, register, caplog):
+    register(Author, get_fields=lambda self, instance, event: ["name", "nome"])
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert "get_fields() returned ['name', 'nome']" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [float("nan"), float("inf"), True, -1])
+def test_an_interval_that_is_none_is_refused(sent, register, caplog, answer):
+    register(Author, get_throttle=lambda self, instance, event: answer)
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert "get_throttle() returned" in caplog.text
+
+
+def nothing(instance):
+    return 7
+
+
+def test_a_serializer_that_makes_no_payload_is_named(sent, register, caplog):
+    register(Author, format=f"{__name__}.nothing")
+    Author.objects.create(name="Ada")
+    assert sent == []
+    assert f"the format {__name__}.nothing of Publication made 7 of type int" in caplog.text
+
+
+@pytest.mark.parametrize("format", ["json"])
+def test_a_primary_key_is_left_out_where_it_is_excluded(sent, register, format):
+    register(Author, format=format, exclude=["id"])
+    Author.objects.create(name="Ada")
+    assert '"id"' not in sent[0].payload
 
 
 def test_a_row_that_stops_fulfilling_the_condition_is_retracted(sent, register):

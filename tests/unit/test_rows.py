@@ -275,10 +275,10 @@ class Picky(Publication):
             raise ZeroDivisionError
         return instance.name
 
-    def should_publish(self, instance, event):
+    def get_nodes(self, instance, event):
         if event == "deleted" and instance.name == "Bo":
             raise ZeroDivisionError
-        return True
+        return self.nodes
 
 
 @pytest.mark.parametrize("event", ["updated", "deleted"])
@@ -379,8 +379,6 @@ def test_a_generator_that_raises_in_the_middle_is_heard(sent, register, authors)
     register(Author)
     with pytest.raises(ZeroDivisionError):
         pubsub.publish_rows(broken())
-    assert len(sent) == 1
-    sent.clear()
     with transaction.atomic(), pytest.raises(ZeroDivisionError):
         pubsub.publish_rows(broken())
     assert sent == []
