@@ -98,8 +98,9 @@ def serializer(path: str, *, natural_keys: bool = False) -> Callable[[Model, Col
 
     :param natural_keys: what Django's serializers are told about relations.
     :raises ImportError: when there is nothing at that path.
+    :raises TypeError: for what is no path, and when there is no class or function at it.
     """
-    found = import_string(path)
+    found = _found(path)
     if _is_djangos(found):
         return partial(_by_django, found, natural_keys)
 
@@ -112,10 +113,22 @@ def serializer(path: str, *, natural_keys: bool = False) -> Callable[[Model, Col
 
 def heeds_fields(path: str) -> bool:
     """Whether the serializer at a dotted path is told which fields to write."""
-    return _is_djangos(import_string(path))
+    return _is_djangos(_found(path))
 
 
 # Private
+
+
+def _found(path: Any) -> Any:
+    if not isinstance(path, str):
+        raise TypeError(f"{path!r} is no text, but of type {type(path).__name__}")
+    found = import_string(path)
+    if not callable(found):
+        raise TypeError(
+            f"{path} is neither a serializer class nor a function, but of type "
+            f"{type(found).__name__}"
+        )
+    return found
 
 
 def _is_djangos(found: Any) -> bool:

@@ -97,6 +97,19 @@ def affiliations(node: str) -> Future[dict[str, str]]:
     return get_backend().get_affiliations(node)
 
 
+def set_affiliations(node: str, affiliations: Mapping[str, str]) -> Future[None]:
+    """Set what some JIDs are to a node (XEP-0060 §8.9.2); all others stay what they are.
+
+    ::
+
+        nodes.set_affiliations("/team", {"ada@example.org": "member"})
+
+    :param affiliations: bare JID → ``owner``, ``publisher``, ``publish-only``, ``member``,
+        ``outcast``, or ``none``.  On a private node it is the members who may read.
+    """
+    return get_backend().set_affiliations(node, affiliations)
+
+
 def names() -> Future[list[str]]:
     """The names of all nodes that we own, private ones included, sorted (XEP-0060 §5.7)."""
     return get_backend().get_nodes()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from pubsub.conf import conf
 from pubsub.exceptions import BackendError
 from pubsub.items import Item
 from pubsub.wire.answers import PublishedItem, Subscription
@@ -71,6 +72,10 @@ class BaseBackend:
         """JID → owner, publisher, member, outcast …"""
         raise self._unsupported("get_affiliations")
 
+    def set_affiliations(self, node: str, affiliations: Mapping[str, str]) -> Future[None]:
+        """Set what some JIDs are to a node: owner, publisher, member, outcast, none …"""
+        raise self._unsupported("set_affiliations")
+
     def get_nodes(self) -> Future[list[str]]:
         """The names of all nodes that we own, sorted."""
         raise self._unsupported("get_nodes")
@@ -84,4 +89,7 @@ class BaseBackend:
     # Private
 
     def _unsupported(self, operation: str) -> BackendError:
-        return BackendError(f"{type(self).__module__}.{type(self).__name__} has no {operation}()")
+        return BackendError(
+            f"PUBSUB_BACKEND = {conf.backend!r}: {type(self).__name__} has no {operation}(): it "
+            "talks to no server. Set it to 'pubsub.backends.xmpp.XMPPBackend' for that."
+        )

@@ -15,6 +15,7 @@ from pubsub.conf import conf
 from pubsub.exceptions import InvalidNode, QueueFull
 from pubsub.futures import failed
 from pubsub.items import Item, valid_configuration, valid_node
+from pubsub.payloads import check_xml, shortened
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
@@ -99,6 +100,12 @@ class XMPPBackend(BaseBackend):
 
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
         return self._connection.request(stanzas.affiliations(self._service, valid_node(node)))
+
+    def set_affiliations(self, node: str, affiliations: Mapping[str, str]) -> Future[None]:
+        for jid, affiliation in affiliations.items():
+            check_xml(f"{jid}={affiliation}", f"the affiliation of {shortened(jid)}")
+        request = stanzas.set_affiliations(self._service, valid_node(node), affiliations)
+        return self._connection.request(request)
 
     def get_nodes(self) -> Future[list[str]]:
         return self._connection.request(stanzas.own_nodes(self._service))

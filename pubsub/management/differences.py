@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pubsub import nodes
@@ -14,18 +15,25 @@ def wanted(node: str) -> dict[str, Any]:
     return {**conf.node_defaults, **nodes.declared(node)}
 
 
-def difference(node: str) -> dict[str, tuple[str, str]] | None:
-    """What is different about a node: field → what it is and what it should be.
+def configuration(node: str) -> dict[str, str] | None:
+    """The configuration of a node on the server; None where there is no such node.
 
-    :returns: None where there is no such node; an empty dict where it is as it should be.
     :raises PubSubError: when the server cannot be asked.
     """
     try:
-        there = nodes.configuration(node).result()
+        return nodes.configuration(node).result()
     except RequestRefused as error:
         if error.condition == "item-not-found":
             return None
         raise
+
+
+def difference(node: str, there: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What is different about a node: field → what it is and what it should be.
+
+    :param there: its configuration on the server.
+    :returns: an empty dict where it is as it should be.
+    """
     asked = {field: _written(value) for field, value in wanted(node).items()}
     return {
         field: (there.get(field, "unknown to the server"), value)

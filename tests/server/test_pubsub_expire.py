@@ -30,10 +30,10 @@ def in_two_hours(monkeypatch):
     return lambda: monkeypatch.setattr(pubsub_expire, "now", lambda: now() + timedelta(hours=2))
 
 
-def manage(*arguments):
+def manage(*arguments, **options):
     """What the command prints."""
     output = io.StringIO()
-    call_command("pubsub_expire", *arguments, stdout=output)
+    call_command("pubsub_expire", *arguments, stdout=output, **options)
     return output.getvalue()
 
 
@@ -67,8 +67,30 @@ def test_nothing_goes_from_a_node_that_keeps_its_items(node, in_two_hours):
 
 
 def test_a_node_that_is_not_there_is_an_error(node):
-    with pytest.raises(CommandError, match="item-not-found"):
-        manage(f"{node}/nothing")
+    errors = io.StringIO()
+    with pytest.raises(CommandError, match=r"1 nodes failed\."):
+        manage(f"{node}/nothing", stderr=errors)
+    assert errors.getvalue().startswith(f"{node}/nothing: ")
+    assert "item-not-found" in errors.getvalue()
+
+
+def test_a_node_that_fails_does_not_keep_the_others_from_being_tidied(node, in_two_hours):
+    publish(node, "Hello", item_id="1").result(10)
+    in_two_hours()
+    errors = io.StringIO()
+    with pytest.raises(CommandError, match=r"2 nodes failed\."):
+        manage(f"{node}/nothing", "", node, stderr=errors)
+    assert len(errors.getvalue().splitlines()) == 2
+    assert nodes.count(node).result(10) == 0
+
+
+def test_without_a_server_no_node_is_tried(node, settings):
+    settings.PUBSUB_BACKEND = "pubsub.backends.dummy.DummyBackend"
+    try:
+        with pytest.raises(CommandError, match="Set it to"):
+            manage(node)
+    finally:
+        settings.PUBSUB_BACKEND = "pubsub.backends.xmpp.XMPPBackend"
 
 
 @pytest.mark.parametrize("payload", ["<x/>", "no XML", make_item("/n", "x").payload])

@@ -31,6 +31,10 @@ def test_backends_without_a_server_say_so_when_nodes_are_asked_for(serverless):
     for change in (nodes.create, nodes.configure, nodes.delete):
         with pytest.raises(BackendError, match="_node"):
             change("/home")
+    with pytest.raises(BackendError, match="Backend has no set_affiliations"):
+        nodes.set_affiliations("/home", {"ada@localhost": "member"})
+    with pytest.raises(BackendError, match=r"^PUBSUB_BACKEND = 'pubsub\.backends\..* Set it to"):
+        nodes.count("/home")
     with pytest.raises(BackendError, match="Backend has no get_nodes"):
         nodes.names()
     with pytest.raises(BackendError, match=r"Backend has no listen\(\)"):

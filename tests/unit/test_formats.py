@@ -208,3 +208,17 @@ def test_djangos_serializers_write_the_chosen_fields_only(kind):
 def test_a_path_that_leads_nowhere_is_an_import_error():
     with pytest.raises(ImportError):
         serializer("no.such.serializer")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("os.path", "os.path is neither a serializer class nor a function, but .* module"),
+        ("os.sep", "os.sep is neither .* str"),
+        (None, "None is no text, but of type NoneType"),
+        (7, "7 is no text, but of type int"),
+    ],
+)
+def test_what_cannot_be_called_is_no_serializer(path, says):
+    with pytest.raises(TypeError, match=says):
+        serializer(path)

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from pubsub import nodes, retract
 from pubsub.entries import read_entry
-from pubsub.exceptions import PubSubError
+from pubsub.exceptions import BackendError, PubSubError, StreamError
 from pubsub.items import now
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
 
@@ -30,10 +30,27 @@ class Command(InterruptibleCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with quiet_log():
-                for node in options["nodes"] or nodes.names().result():
-                    self.expire(node, options["dry_run"])
+                names = options["nodes"] or nodes.names().result()
+                failed = [node for node in names if not self.expires(node, options["dry_run"])]
         except PubSubError as error:
             raise CommandError(str(error)) from error
+        if failed:
+            raise CommandError(f"{len(failed)} nodes failed.")
+
+    def expires(self, node: str, only_look: bool) -> bool:
+        """Retract what is too old on one node; returns whether that went well, and tells if not.
+
+        :raises PubSubError: when it is of no use to try the other nodes.
+        """
+        try:
+            self.expire(node, only_look)
+        except (StreamError, BackendError):
+            raise
+        except PubSubError as error:
+            self.stderr.write(f"{node}: {error}")
+            self.stderr.flush()
+            return False
+        return True
 
     def expire(self, node: str, only_look: bool) -> None:
         """Retract what is too old on one node, and say how much it was."""
@@ -44,8 +61,9 @@ class Command(InterruptibleCommand):
         held = nodes.items(node).result()
         old = [item.id for item in held if is_before(item.payload, oldest)]
         if not only_look:
-            for future in [retract(node, item_id) for item_id in old]:
-                future.result()
+            errors = [f.exception() for f in [retract(node, item_id) for item_id in old]]
+            for error in filter(None, errors):
+                raise error
         were = "are" if only_look else "were"
         self.stdout.write(f"{node}: {len(old)} of {len(held)} items {were} too old")
         self.stdout.flush()

@@ -12,7 +12,7 @@ from pubsub import nodes, pubsub
 from pubsub.backends import get_backend
 from pubsub.exceptions import PubSubError
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
-from pubsub.management.differences import difference
+from pubsub.management.differences import configuration, difference
 from pubsub.publications import Publication
 
 COLUMNS = ("model", "node", "state", "access", "items", "subscriptions")
@@ -63,13 +63,14 @@ def state(node: str) -> dict[str, Any]:
 
     :raises PubSubError: when it cannot be asked.
     """
-    differences = difference(node)
-    if differences is None:
+    there = configuration(node)
+    if there is None:
         return {"state": "missing"}
+    differences = difference(node, there)
     items, subscriptions = nodes.count(node), nodes.subscriptions(node)
     return {
         "state": "differs: " + ", ".join(differences) if differences else "as it should be",
-        "access": nodes.configuration(node).result().get("access_model", ""),
+        "access": there.get("access_model", ""),
         "items": items.result(),
         "subscriptions": len(subscriptions.result()),
     }

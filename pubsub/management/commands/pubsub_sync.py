@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.apps import apps
 from django.core.management.base import CommandError
-from django.db.models import Model, QuerySet
+from django.db.models import F, Model
+from django.db.models.expressions import OrderBy
 
 from pubsub import nodes, publish_rows, pubsub
-from pubsub.exceptions import PubSubError
+from pubsub.exceptions import PubSubError, ServerLost
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
-from pubsub.management.differences import difference, wanted
+from pubsub.management.differences import configuration, difference, wanted
 from pubsub.publications import Publication
 
-#: After so many rows the progress of --fill is told.
+#: So many rows --fill reads and publishes at once; then its progress is told.
 STEP = 500
 
 
@@ -76,18 +78,17 @@ class Command(InterruptibleCommand):
         """Make the nodes of one publication what they should be; returns how many were not."""
         count = 0
         for node in publication.nodes:
-            changes = difference(node)
-            if changes is None:
+            there = configuration(node)
+            if there is None:
+                if not only_look:
+                    nodes.create(node).result()
                 self.tell(f"{node}: {'is missing' if only_look else 'created'}")
+            elif changes := difference(node, there):
                 if not only_look:
-                    nodes.create(node, **nodes.declared(node)).result()
-            elif changes:
-                for field, (there, asked) in changes.items():
-                    self.tell(f"{node}: {field} {there} -> {asked}")
-                if not only_look:
-                    nodes.configure(
-                        node, **{f: asked for f, (_, asked) in changes.items()}
-                    ).result()
+                    asked = {field: value for field, (_, value) in changes.items()}
+                    nodes.configure(node, **asked).result()
+                for field, (before, after) in changes.items():
+                    self.tell(f"{node}: {field} {before} -> {after}")
             else:
                 self.tell(f"{node}: as it should be")
                 continue
@@ -100,19 +101,31 @@ class Command(InterruptibleCommand):
         if publication.item_id is None:
             self.tell(f"{label}: a log, which is not filled")
             return
-        rows = newest(publication)
-        if only_look:
-            self.tell(f"{label}: {rows.count()} rows would be published")
+        if not publication.nodes:
+            self.tell(f"{label}: has no node that could be filled")
             return
-        published = publish_rows(self.told(label, rows.iterator(chunk_size=STEP))).result()
+        limit = room(publication)
+        if only_look:
+            count = publication.model._default_manager.count()
+            would = count if limit is None else min(count, limit)
+            self.tell(f"{label}: {would} rows would be published")
+            return
+        published, done, failure = 0, 0, None
+        for pks in batched(newest(publication.model, limit)):
+            rows = publication.model._default_manager.filter(pk__in=pks)
+            result = publish_rows(rows.order_by(*by_age(publication.model)))
+            error = result.exception()
+            if isinstance(error, ServerLost):
+                raise error
+            if error is None:
+                published += result.result()
+            failure = failure or error
+            done += len(pks)
+            if done % STEP == 0:
+                self.stderr.write(f"{label}: {done} rows …", self.style.NOTICE)
+        if failure is not None:
+            raise failure
         self.tell(f"{label}: {published} items published")
-
-    def told(self, label: str, rows: Iterator[Model]) -> Iterator[Model]:
-        """The rows, and the progress on standard error."""
-        for count, row in enumerate(rows, 1):
-            yield row
-            if count % STEP == 0:
-                self.stderr.write(f"{label}: {count} rows …", self.style.NOTICE)
 
     def tell(self, line: str) -> None:
         """Print a line, and not only when the buffer is full."""
@@ -120,17 +133,38 @@ class Command(InterruptibleCommand):
         self.stdout.flush()
 
 
-def newest(publication: Publication) -> QuerySet[Any]:
-    """So many of the newest rows as a node keeps, the oldest of them first.
+def room(publication: Publication) -> int | None:
+    """How many items the nodes of a publication keep, or the largest of them; None: all."""
+    limits = [wanted(node)["max_items"] for node in publication.nodes]
+    return None if "max" in limits else max(map(int, limits))
 
-    Newest is what ``get_latest_by`` of the model says, and its primary key where it says nothing.
+
+def newest(model: type[Model], limit: int | None) -> Iterator[Any]:
+    """The primary keys of so many of the newest rows, the oldest of them first; None: of all."""
+    rows = model._default_manager
+    if limit is None:
+        oldest_first = rows.order_by(*by_age(model)).values_list("pk", flat=True)
+        return oldest_first.iterator(chunk_size=STEP)
+    newest_first = rows.order_by(*by_age(model)).reverse().values_list("pk", flat=True)
+    return reversed(list(newest_first[:limit]))
+
+
+def by_age(model: type[Model]) -> list[OrderBy | str]:
+    """How the rows of a model are ordered with the newest last.
+
+    Newest is what ``get_latest_by`` of the model says, and then the primary key; rows that say
+    nothing of their age count as the oldest.
     """
-    model = publication.model
-    latest = model._meta.get_latest_by or "pk"
-    field = (latest if isinstance(latest, str) else latest[0]).removeprefix("-")
-    rows = model._default_manager.order_by(field)
-    limit = wanted(publication.nodes[0])["max_items"] if publication.nodes else "max"
-    if limit == "max":
-        return rows
-    first = rows.reverse().values_list(field, flat=True)[int(limit) - 1 : int(limit)]
-    return rows.filter(**{f"{field}__gte": first[0]}) if first else rows
+    latest = model._meta.get_latest_by or ()
+    order: list[OrderBy | str] = []
+    for name in [latest] if isinstance(latest, str) else latest:
+        field = F(name.removeprefix("-"))
+        is_descending = name.startswith("-")
+        order.append(field.desc(nulls_first=True) if is_descending else field.asc(nulls_first=True))
+    return [*order, "pk"]
+
+
+def batched(keys: Iterator[Any]) -> Iterator[list[Any]]:
+    """Keys, so many at a time."""
+    while batch := list(islice(keys, STEP)):
+        yield batch
