@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldDoesNotExist
+from django.db import DatabaseError
 from django.db.models import Field, ManyToManyField
 
+from pubsub.asking import configuration_of
 from pubsub.exceptions import InvalidItem
 from pubsub.formats import FORMATS, heeds_fields, serializer
 from pubsub.items import CREATED, DELETED, UPDATED, valid_node
@@ -19,12 +24,24 @@ from pubsub.registry import pubsub
 
 EVENTS = (CREATED, UPDATED, DELETED)
 
+#: What a subclass of Publication may define.
+OPTIONS_AND_HOOKS = [
+    name
+    for name, value in vars(Publication).items()
+    if not (name.startswith("_") or isinstance(value, (property, cached_property)))
+]
+
+#: How alike two names are, from 0 to 1, of which one is taken for the other misspelt.
+CLOSE = 0.75
+
 
 def check_publications(**kwargs: Any) -> list[CheckMessage]:
     """Every problem of the registered publications, each with an id and a hint."""
     publications = pubsub.publications
     messages = [message for publication in publications for message in check(publication)]
-    return messages or list(_check_shared_nodes(publications))
+    if not _has_errors(messages):  # the others go through the nodes and their configurations
+        messages += _check_shared_nodes(publications)
+    return messages
 
 
 def check(publication: Publication) -> Iterator[CheckMessage]:
@@ -35,10 +52,18 @@ def check(publication: Publication) -> Iterator[CheckMessage]:
         messages += _check_item_id(publication)
         messages += _check_events(publication)
         messages += _check_nodes(publication)
+    messages += _check_format(publication)
+    messages += _check_access(publication)
+    messages += _check_numbers(publication)
+    messages += _check_names(publication)
+    if not _has_errors(messages):
+        messages += _check_relations(publication)
+        messages += _check_configuration(publication)
     yield from messages
-    yield from _check_format(publication)
-    yield from _check_access(publication)
-    yield from _check_numbers(publication)
+
+
+def _has_errors(messages: Iterable[CheckMessage]) -> bool:
+    return any(message.level >= checks.ERROR for message in messages)
 
 
 def _problem(publication: Publication, option: str, problem: str, hint: str, id: str) -> Error:
@@ -201,18 +226,83 @@ def _check_nodes(publication: Publication) -> Iterator[Error]:
         )
 
 
+def _check_relations(publication: Publication) -> Iterator[CheckMessage]:
+    """What Django's serializers leave out, unless somebody else writes the payload."""
+    is_written_by_others = type(publication).get_payload is not Publication.get_payload or (
+        publication.format not in FORMATS and not heeds_fields(publication.format)
+    )
+    if is_written_by_others:
+        return
+    names = {*publication.field_names, *publication.m2m}
+    meta = publication.model._meta
+    for field in meta.many_to_many:
+        if field.name in names and _has_model_of_its_own(field):
+            yield checks.Warning(
+                f"{type(publication).__name__} for {meta.label}: {field.name!r} goes through a "
+                "model of its own, and is not published: Django's serializers never write it.",
+                hint="Write it yourself in get_payload(), and publish the rows with publish_rows() "
+                "when that model changes; or leave it out of fields and m2m.",
+                obj=publication.model,
+                id="pubsub.W006",
+            )
+
+
+def _has_model_of_its_own(field: Any) -> bool:
+    through = field.remote_field.through
+    return isinstance(through, str) or not through._meta.auto_created
+
+
+def _check_names(publication: Publication) -> Iterator[CheckMessage]:
+    """Names that look like options or hooks, and are none."""
+    told: set[str] = set()
+    for cls in takewhile(lambda cls: cls is not Publication, type(publication).__mro__):
+        for name in vars(cls):
+            if name.startswith("_") or name in told or hasattr(Publication, name):
+                continue
+            told.add(name)
+            close = get_close_matches(name, OPTIONS_AND_HOOKS, n=1, cutoff=CLOSE)
+            if close:
+                yield checks.Warning(
+                    f"{cls.__name__} for {publication.model._meta.label}: {name!r} is no option "
+                    f"and no hook, and does nothing; {close[0]!r} would.",
+                    hint=f"Call it {close[0]!r}, or, if it is something else, begin its name with "
+                    "an underscore.",
+                    obj=publication.model,
+                    id="pubsub.W007",
+                )
+
+
+def _check_configuration(publication: Publication) -> Iterator[Error]:
+    for node in publication.nodes:
+        try:
+            configuration_of(publication, node)
+        except DatabaseError:
+            continue  # its tables may not be there yet: whoever migrates is checked, too
+        except Exception as error:  # noqa: BLE001 (a hook may raise anything)
+            yield Error(
+                f"{type(publication).__name__} for {publication.model._meta.label}: "
+                f"get_configuration({node!r}) fails: {type(error).__name__}: {error}",
+                hint="Return a dict for each node: fields of XEP-0060 §16.4.4 without their "
+                "prefix, such as {'max_items': 10}.",
+                obj=publication.model,
+                id="pubsub.E026",
+            )
+
+
 def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[CheckMessage]:
     """Two publications may share a node, but neither its configuration nor the ids of its items."""
     first: dict[str, Publication] = {}
     for publication in publications:
         for node in publication.nodes:
             other = first.setdefault(node, publication)
+            if other is publication:
+                continue
             labels = f"{publication.model._meta.label} and {other.model._meta.label}"
-            mine, theirs = publication.get_configuration(node), other.get_configuration(node)
-            if dict(mine) != dict(theirs):
+            mine, theirs = _configuration(publication, node), _configuration(other, node)
+            if None not in (mine, theirs) and mine != theirs:
                 yield Error(
-                    f"{labels} are published on one node, {node}, and want it to be {dict(mine)} "
-                    f"and {dict(theirs)}.",
+                    f"{labels} are published on one node, {node}, and want it to be {mine} "
+                    f"and {theirs}.",
                     hint="Give both the same max_items, expire and access, or nodes of their own.",
                     obj=publication.model,
                     id="pubsub.E025",
@@ -226,6 +316,14 @@ def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[CheckMe
                     obj=publication.model,
                     id="pubsub.W004",
                 )
+
+
+def _configuration(publication: Publication, node: str) -> dict[str, Any] | None:
+    """What a node is to be like; None where only the database could tell."""
+    try:
+        return dict(configuration_of(publication, node))
+    except DatabaseError:
+        return None
 
 
 def _overwrite(one: Publication, other: Publication) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.management.base import CommandError
-from django.db.models import F, Model
+from django.db.models import F, Model, QuerySet
 from django.db.models.expressions import OrderBy
 
 from pubsub import nodes, publish_rows, pubsub
@@ -141,12 +141,12 @@ def room(publication: Publication) -> int | None:
 
 def newest(model: type[Model], limit: int | None) -> Iterator[Any]:
     """The primary keys of so many of the newest rows, the oldest of them first; None: of all."""
-    rows = model._default_manager
+    rows: QuerySet[Any] = model._default_manager.order_by(*by_age(model))
+    keys = rows.values_list("pk", flat=True)
     if limit is None:
-        oldest_first = rows.order_by(*by_age(model)).values_list("pk", flat=True)
-        return oldest_first.iterator(chunk_size=STEP)
-    newest_first = rows.order_by(*by_age(model)).reverse().values_list("pk", flat=True)
-    return reversed(list(newest_first[:limit]))
+        yield from keys.iterator(chunk_size=STEP)
+    else:
+        yield from reversed(list(keys.reverse()[:limit]))
 
 
 def by_age(model: type[Model]) -> list[OrderBy | str]:

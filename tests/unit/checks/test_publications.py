@@ -7,7 +7,8 @@ from django.apps import apps
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import models
+from django.db import OperationalError, models
+from django.test.utils import isolate_apps
 
 from pubsub import Publication, pubsub
 from pubsub.checks import check_publications
@@ -57,6 +58,10 @@ def test_options_that_make_sense_are_no_problem(register, model, options):
         ("pubsub.E020", {"item_id": None, "throttle": 1}, "no effect on a log"),
         ("pubsub.E021", {"format": "yaml"}, "Choose 'xml', 'json', 'atom'"),
         ("pubsub.E021", {"format": "no.such.Serializer"}, "No module named"),
+        ("pubsub.E021", {"format": "os.path"}, "neither a serializer class nor a function"),
+        ("pubsub.E021", {"format": "os.sep"}, "neither a serializer class nor a function"),
+        ("pubsub.E021", {"format": None}, "format = None cannot be used: None is no text"),
+        ("pubsub.E021", {"format": 7}, "7 is no text, but of type int"),
         ("pubsub.E022", {"access": "public"}, "Choose 'open', 'private'"),
         ("pubsub.E023", {"max_items": 0}, "no positive number"),
         ("pubsub.E023", {"max_items": 1.5}, "whole number"),
@@ -129,6 +134,132 @@ def test_rows_of_two_models_overwrite_each_other_on_one_node(register):
     (message,) = check_publications()
     assert message.id == "pubsub.W004"
     assert "testapp.Place and testapp.Author" in message.msg
+
+
+def test_a_warning_does_not_keep_shared_nodes_from_being_looked_at(register):
+    register(Author, node="/all", max_items=10)
+    register(Place, node="/all", format=f"{__name__}.shouted", fields=["name"])
+    assert ids() == ["pubsub.W005", "pubsub.E025", "pubsub.W004"]
+
+
+def test_an_error_does(register):
+    register(Author, node="/all", max_items=10)
+    register(Place, node="/all", access="public")
+    assert ids() == ["pubsub.E022"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda: {}[7], r"get_configuration('/all') fails: KeyError: 7"),
+        (lambda: None, "Mine.get_configuration() returned None of type NoneType"),
+        (lambda: "open", "Mine.get_configuration() returned 'open' of type str"),
+    ],
+)
+def test_a_configuration_that_nobody_can_tell_is_an_error(register, answer, says):
+    class Mine(Publication):
+        node = "/all"
+
+        def get_configuration(self, node):
+            return answer()
+
+    register(Author, node="/all", item_id=None)
+    register(Place, Mine, item_id=None)
+    (message,) = check_publications()
+    assert message.id == "pubsub.E026"
+    assert message.obj is Place
+    assert message.msg.startswith("Mine for testapp.Place: get_configuration('/all') fails: ")
+    assert says in message.msg
+
+
+def test_a_configuration_that_is_read_from_the_database_waits_for_its_tables(register):
+    class Mine(Publication):
+        node = "/all"
+
+        def get_configuration(self, node):
+            raise OperationalError("no such table")
+
+    register(Author, Mine, item_id=None)
+    register(Place, node="/all", item_id=None)
+    assert ids() == []
+
+
+@isolate_apps("tests.testapp")
+def test_a_relation_through_a_model_of_its_own_is_warned_of(register):
+    class Member(models.Model):  # noqa: DJ008 (no rows are made of it)
+        class Meta:
+            app_label = "testapp"
+
+    class Club(models.Model):  # noqa: DJ008 (no rows are made of it)
+        members = models.ManyToManyField(Member, through="Membership", related_name="+")
+        friends = models.ManyToManyField(Member, related_name="+")
+
+        class Meta:
+            app_label = "testapp"
+
+    class Membership(models.Model):  # noqa: DJ008 (no rows are made of it)
+        member = models.ForeignKey(Member, models.CASCADE)
+        club = models.ForeignKey(Club, models.CASCADE)
+
+        class Meta:
+            app_label = "testapp"
+
+    class ByHand(Publication):
+        def get_payload(self, instance, event):
+            return {}
+
+    for options in ({"fields": ["members"]}, {"m2m": ["members", "friends"]}):
+        register(Club, **options)
+        (message,) = check_publications()
+        assert message.id == "pubsub.W006"
+        assert "Club: 'members' goes through a model of its own" in message.msg
+        assert "publish_rows" in message.hint
+        assert "get_payload" in message.hint
+        pubsub.unregister(Club)
+    for options in ({}, {"m2m": ["friends"]}, {"m2m": ["members"], "exclude": ["members"]}):
+        register(Club, **options)
+        assert ids() == (["pubsub.W006"] if "exclude" in options else [])
+        pubsub.unregister(Club)
+    register(Club, ByHand, fields=["members"])
+    assert ids() == []
+
+
+class Mixin:
+    feilds = ("title",)
+
+
+class Misspelt(Mixin, Publication):
+    def get_node(self, instance, event):
+        return "/secret"
+
+
+class Spelt(Publication):
+    fields = ("title",)
+    FIELDS = fields
+    _feilds = fields
+    title_of = str
+    Meta = None
+
+    def get_nodes(self, instance, event):
+        return "/secret"
+
+    def describe(self, instance):
+        return ""
+
+
+def test_names_that_are_almost_those_of_options_and_hooks_are_warned_of(register):
+    register(Post, Misspelt, max_items=7)
+    messages = check_publications()
+    assert [message.id for message in messages] == ["pubsub.W007", "pubsub.W007"]
+    assert "Misspelt for testapp.Post: 'get_node' is no option" in messages[0].msg
+    assert "'get_nodes' would" in messages[0].msg
+    assert "Mixin for testapp.Post: 'feilds'" in messages[1].msg
+    assert "Call it 'fields'" in messages[1].hint
+
+
+def test_other_names_are_no_problem(register):
+    register(Post, Spelt)
+    assert ids() == []
 
 
 def test_a_password_for_everybody_is_warned_of(register):
