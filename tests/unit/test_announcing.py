@@ -1,11 +1,13 @@
 """pubsub/announcing.py: a row with relations is published as it is at the commit."""
 
+from contextlib import nullcontext
+
 import pytest
 from django.db import transaction
 
 from pubsub import Publication, pubsub
 from pubsub.context import originating
-from tests.testapp.models import Author, Post
+from tests.testapp.models import Author, Post, Seat
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,3 +78,52 @@ def test_the_last_of_several_states_is_read_once(published, register, django_ass
             post.title = str(n)
             post.save()
     published.assertPublished("/testapp/Post", count=1, event="updated", payload={"title": "4"})
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_what_was_read_without_a_lock_says_so(published, register, in_transaction):
+    """So that it overtakes nothing that commits later."""
+    register(Post, m2m=["readers"])
+    register(Author)
+    with transaction.atomic() if in_transaction else nullcontext():
+        Post.objects.create(title="T")
+        Author.objects.create(name="Ada")
+    assert {item.node: item.is_reread for item in published.items} == {
+        "/testapp/Post": True,
+        "/testapp/Author": False,
+    }
+
+
+def test_columns_that_were_not_saved_are_read_without_a_lock(published, register):
+    register(Author)
+    author = Author.objects.create(name="Ada")
+    author.save(update_fields=["name"])
+    assert [item.is_reread for item in published.items] == [False, True]
+
+
+def test_rows_changed_in_bulk_are_locked_and_what_they_are_related_to_is_not(published, register):
+    register(Seat)
+    Seat.objects.bulk_create([Seat(number=1)])
+    pubsub.unregister(Seat)
+    register(Seat, m2m=["sitters"])
+    Seat.objects.update(taken=True)
+    pubsub.publish_rows(Seat.objects.all())
+    assert [item.is_reread for item in published.items] == [False, True, True]
+
+
+def test_a_place_that_is_left_is_retracted_with_the_number_of_its_state(published, register):
+    class ByTitle(Publication):
+        track = True
+
+        def get_nodes(self, instance, event):
+            return f"/{instance.title}"
+
+    register(Post, ByTitle, m2m=["readers"])
+    post = Post.objects.create(title="a")
+    with transaction.atomic():
+        for title in ("b", "c"):
+            post.title = title
+            post.save()
+    told = [(item.node, item.is_retraction) for item in published.items]
+    assert told == [("/a", False), ("/a", True), ("/c", False), ("/b", True)]
+    assert all(item.sequence is not None for item in published.items)

@@ -377,3 +377,21 @@ def test_what_is_remembered_before_a_change_that_fails_is_forgotten(published, p
     published.clear()
     posts[1].readers.add(ada)
     assert told(published) == [("/testapp/Post", str(posts[1].pk), "updated")]
+
+
+def test_a_receiver_that_changes_another_row_meanwhile_disturbs_nothing(published, posts, authors):
+    ada = authors[0]
+    posts[0].readers.add(ada)
+    posts[1].readers.add(ada)
+    other = Author.objects.create(name="Dee")
+    posts[2].readers.add(other)
+    published.clear()
+
+    def change(action, **kwargs):
+        if action == "pre_clear":
+            m2m_changed.disconnect(change)
+            other.read.clear()
+
+    m2m_changed.connect(change, sender=Post.readers.through, weak=False)
+    ada.read.clear()
+    assert {item.id for item in published} == {str(post.pk) for post in posts}

@@ -1,5 +1,6 @@
 """pubsub/throttling.py: at most one update per item and interval, and the last one for sure."""
 
+import dataclasses
 import gc
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from django.db import transaction
 
 from pubsub import publish, pubsub, retract, throttling
-from pubsub.items import CREATED, DELETED, UPDATED, make_item, make_retraction
+from pubsub.items import CREATED, DELETED, UPDATED, make_item, make_retraction, next_number
 from pubsub.throttling import MAX_PAUSES, Throttle, throttle
 from tests.testapp.models import Author
 from tests.waiting import until
@@ -52,10 +53,7 @@ def throttled():
 
 
 def item(text, id="1", event=UPDATED, node="/a"):
-    return make_item(node, text, id=id, event=event, sequence=next(numbers))
-
-
-numbers = iter(range(10**9))
+    return make_item(node, text, id=id, event=event, sequence=next_number())
 
 
 def texts(items):
@@ -148,7 +146,7 @@ def test_what_is_not_held_makes_what_is_held_obsolete(clock, throttled, event, i
 def test_a_retraction_makes_what_is_held_obsolete_and_begins_no_interval(clock, throttled):
     throttled.take(hello(1))
     throttled.take(hello("obsolete"))
-    throttled.take(make_retraction("/a", "1", sequence=next(numbers)))
+    throttled.take(make_retraction("/a", "1", sequence=next_number()))
     throttled.take(hello(2))
     throttled.throttle.flush()
     assert [i.is_retraction for i in throttled.sent] == [False, True, False]
@@ -161,6 +159,48 @@ def test_a_later_state_is_not_replaced_by_one_that_was_made_before(clock, thrott
     throttled.take(earlier)
     throttled.throttle.flush()
     assert texts(throttled.sent) == ["0", "later"]
+
+
+def reread(text, number):
+    return dataclasses.replace(hello(text), sequence=number, is_reread=True)
+
+
+def test_a_row_read_back_does_not_replace_a_state_that_came_after_its_reading_began(
+    clock, throttled
+):
+    """The state was frozen first, in a transaction that the reading did not see."""
+    uncommitted, reading = next_number(), next_number()
+    throttled.take(hello(0))
+    throttled.take(dataclasses.replace(hello("committed"), sequence=uncommitted))
+    throttled.take(reread("older", reading))
+    throttled.throttle.flush()
+    assert texts(throttled.sent) == ["0", "committed"]
+
+
+def test_a_row_read_back_later_replaces_what_is_held(clock, throttled):
+    throttled.take(hello(0))
+    throttled.take(hello(1))
+    throttled.take(reread("read back", next_number()))
+    throttled.take(reread("read back before", 0))
+    throttled.throttle.flush()
+    assert texts(throttled.sent) == ["0", "read back"]
+
+
+def test_a_state_frozen_before_a_row_was_read_back_is_the_later_one_all_the_same(clock, throttled):
+    uncommitted, reading = next_number(), next_number()
+    throttled.take(hello(0))
+    throttled.take(reread("older", reading))
+    throttled.take(dataclasses.replace(hello("committed"), sequence=uncommitted))
+    throttled.throttle.flush()
+    assert texts(throttled.sent) == ["0", "committed"]
+
+
+def test_what_is_discarded_is_never_sent(clock, throttled):
+    throttled.take(hello(0))
+    throttled.take(hello(1))
+    throttled.throttle.discard()
+    throttled.throttle.flush()
+    assert texts(throttled.sent) == ["0"]
 
 
 def test_flush_sends_all_that_is_held(clock, throttled):
@@ -184,7 +224,7 @@ def test_of_more_items_than_can_be_watched_the_others_go_out_as_they_come(clock,
 def test_items_that_come_and_go_take_no_memory(clock, throttled):
     for n in range(3 * MAX_PAUSES):
         throttled.take(hello(n, event=CREATED), 1000)
-        throttled.take(make_retraction("/a", "1", sequence=next(numbers)), 1000)
+        throttled.take(make_retraction("/a", "1", sequence=next_number()), 1000)
     assert len(throttled.throttle._pauses) == 0
     assert len(throttled.throttle._ends) <= 2 * MAX_PAUSES
 
@@ -318,7 +358,7 @@ from django.conf import settings
 settings.PUBSUB_BACKEND = "pubsub.backends.console.ConsoleBackend"
 django.setup()
 from pubsub.publishing import deliver
-from pubsub.items import make_item
+from pubsub.items import make_item, next_number
 
 def update(id, count=3):
     for n in range(count):

@@ -9,6 +9,7 @@ import pytest
 from pubsub.backends import latest as module
 from pubsub.backends.latest import Latest
 from pubsub.exceptions import QueueFull
+from pubsub.futures import failed
 from pubsub.items import make_item, make_retraction, next_number
 
 
@@ -149,3 +150,10 @@ def test_the_oldest_are_forgotten(wire, latest, monkeypatch):
         latest.send(item, wire)
     latest.send(older, wire)
     assert wire.texts == ["newer", "8", "9", "older"]
+
+
+def test_what_was_refused_at_once_overtakes_nothing(latest, wire):
+    older = frozen("older")
+    latest.send(frozen("newer"), lambda item: failed(QueueFull("full")))
+    latest.send(older, wire)
+    assert wire.texts == ["older"]
