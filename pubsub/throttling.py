@@ -111,6 +111,13 @@ class Throttle:
             if pause.held is not None:
                 pause.send(pause.held)
 
+    def discard(self) -> None:
+        """Forget everything that is held back; for tests."""
+        with self._pauses_lock:
+            self._pauses.clear()
+            self._ends.clear()
+            self._changed.notify()
+
     # Private
 
     def _begin(self, key: Key, pause: _Pause) -> None:
