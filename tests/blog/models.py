@@ -11,6 +11,9 @@ class Blog(models.Model):
     def __str__(self):
         return self.name
 
+    def natural_key(self):
+        return (self.name,)
+
 
 class Tag(models.Model):
     word = models.CharField(max_length=50)

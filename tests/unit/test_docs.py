@@ -3,6 +3,8 @@
 import doctest
 import inspect
 import re
+import sys
+import textwrap
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 
 from pubsub import Publication, pubsub
 from pubsub.checks import check_publications
-from pubsub.signals import publish_failed
-from tests.blog import models
+from pubsub.signals import item_published, publish_failed
+from tests import blog
+from tests.blog import models, serializers
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "publications.rst"
@@ -24,13 +27,17 @@ def title(section):
 
 @pytest.mark.django_db(transaction=True, reset_sequences=True)
 @pytest.mark.parametrize("section", SECTIONS[1:], ids=title)
-def test_the_examples_of_a_section_are_true(section, published):
+def test_the_examples_of_a_section_are_true(section, published, monkeypatch):
     def register(model, *args, **options):
         """The page registers anew what it has registered above."""
         if pubsub.is_registered(model):
             pubsub.unregister(model)
         pubsub.register(model, *args, **options)
 
+    monkeypatch.setitem(sys.modules, "blog", blog)
+    monkeypatch.setitem(sys.modules, "blog.serializers", serializers)
+    for signal in (item_published, publish_failed):
+        monkeypatch.setattr(signal, "receivers", list(signal.receivers))
     names = {
         "Publication": Publication,
         "pubsub": pubsub,
@@ -43,22 +50,21 @@ def test_the_examples_of_a_section_are_true(section, published):
     }
     test = doctest.DocTestParser().get_doctest(section, names, title(section), str(PAGE), 0)
     said = []
-    receivers = list(publish_failed.receivers)
     try:
         doctest.DocTestRunner(verbose=False).run(test, out=said.append)
     finally:
-        publish_failed.receivers = receivers
-        publish_failed.sender_receivers_cache.clear()
         for publication in pubsub.publications:
             if publication.model.__module__ == models.__name__:
                 pubsub.unregister(publication.model)
     assert "".join(said) == ""
 
 
-def test_the_page_shows_the_models_that_its_examples_use():
-    shown = re.search(r"    # blog/models.py\n(.*?)\nand ", PAGE.read_text(), re.DOTALL)[1]
-    source = inspect.getsource(models).partition('"""\n\n')[2]
-    assert inspect.cleandoc(shown) == source.strip()
+@pytest.mark.parametrize("module", [models, serializers])
+def test_the_page_shows_what_its_examples_use(module):
+    name = module.__name__.rpartition(".")[2]
+    shown = re.search(rf"    # blog/{name}.py\n(.*?)\n\S", PAGE.read_text(), re.DOTALL)[1]
+    source = inspect.getsource(module).partition('"""\n\n')[2]
+    assert textwrap.dedent(shown).strip() == source.strip()
 
 
 def test_every_option_and_hook_is_described():
