@@ -12,9 +12,9 @@ from typing import Any
 from django.db.models import Model
 
 from pubsub.asking import fulfils, interval, make_items, places, row_of
-from pubsub.commits import sheltered
 from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
 from pubsub.publications import Publication
+from pubsub.savepoints import sheltered
 from pubsub.signals import publish_failed
 
 

@@ -129,7 +129,8 @@ class Publication:
     def get_payload(self, instance: Any, event: str) -> Any:
         """What is published: anything that ``publish()`` takes.
 
-        :returns: text for the format ``xml``, a dict for ``json``, an Element for ``atom``.
+        :returns: for the format ``json`` a dict, for ``atom`` an Element; what ``xml`` gives is not
+            to be changed.
         """
         fields = self._fields(instance, event)
         if self.format == formats.XML_FORMAT:

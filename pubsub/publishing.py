@@ -123,7 +123,9 @@ def deliver(item: Item, interval: float | None = None) -> None:
 def report_failure(item: Item, error: BaseException) -> None:
     """Tell by ``publish_failed`` that an item was not published, and why."""
     about = f"{item.id or 'an item'} on {item.node} ({item.event})"
-    publish_failed.send_robust(Item, item=item, error=error, about=about)
+    publish_failed.send_robust(
+        Item, item=item, error=error, about=about, model=None, pk=None, event=None
+    )
 
 
 # Private

@@ -61,7 +61,9 @@ class PubSub:
         models = [model for model in _models(model_or_iterable) if not model._meta.swapped]
         for model in models:
             if model in self._publications or models.count(model) > 1:
-                raise AlreadyRegistered(f"{model._meta.label} has been registered already")
+                raise AlreadyRegistered(
+                    f"{model._meta.label} has been registered already; unregister() it first"
+                )
         self._add(models, _with_options(publication_class or Publication, options))
 
         def decorate(decorated: P) -> P:
@@ -171,7 +173,8 @@ def _with_options(base: type[Publication], options: dict[str, Any]) -> type[Publ
     unknown = [name for name in options if not _is_option(base, name)]
     if unknown:
         raise RegistrationError(
-            f"{base.__name__} has no option {', '.join(map(repr, unknown))}; see pubsub.Publication"
+            f"{base.__name__} has no option {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(sorted(name for name in dir(base) if _is_option(base, name)))}"
         )
     if not options:
         return base

@@ -21,7 +21,8 @@ logger = logging.getLogger("pubsub")
 item_published = Signal()
 
 #: An item was not published.  Arguments: ``item``, an Item, or None where none could be made;
-#: ``error``, the exception; ``about``, what was to be published, in words.
+#: ``error``, the exception; ``about``, what was to be published, in words; and ``model``, ``pk``
+#: and ``event`` of the row that no item could be made of, else None.
 publish_failed = Signal()
 
 

@@ -94,13 +94,6 @@ class Throttle:
             with self._pauses_lock:
                 self._pauses.pop((item.node, item.id), None)
 
-    def discard(self) -> None:
-        """Forget everything that is held back; for tests."""
-        with self._pauses_lock:
-            self._pauses = {}
-            self._ends = []
-            self._changed.notify()
-
     def flush(self) -> None:
         """Send everything that is held back, now."""
         with self._pauses_lock:
@@ -194,10 +187,10 @@ def _is_later(item: Item, held: Item, since: int) -> bool:
     As in :mod:`pubsub.backends.latest`: a row that was read back is later than a frozen state only
     if its reading began after that one was committed and came here.
     """
-    number = item.sequence or 0
-    if item.is_reread and not held.is_reread:
-        return number > since
-    return held.is_reread or number > (held.sequence or 0)
+    number, last = item.sequence or 0, held.sequence or 0
+    if item.is_reread:
+        return number > (last if held.is_reread else since)
+    return held.is_reread or number > last
 
 
 #: The throttle of the process.

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from pubsub.futures import follow, resolved
+from pubsub.futures import failed, follow, resolved
 from pubsub.items import Item, next_number
 
 #: Of how many items the last state is remembered.
@@ -98,10 +98,9 @@ def _outcome_of(later: Future[str] | BaseException | None, item_id: str) -> Futu
     """The Future of a state that need not be sent: it fares as the later one does."""
     if later is None:
         return resolved(item_id)
-    future: Future[str] = Future()
     if isinstance(later, BaseException):
-        future.set_exception(later)
-    else:
-        future.set_running_or_notify_cancel()
-        follow(future, later)
+        return failed(later)
+    future: Future[str] = Future()
+    future.set_running_or_notify_cancel()
+    follow(future, later)
     return future

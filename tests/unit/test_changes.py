@@ -220,3 +220,10 @@ def test_hooks_that_ask_nothing_cost_no_query_in_a_transaction(
         author = Author.objects.create(name="Ada")
         with django_assert_num_queries(1):
             author.save()
+
+
+def test_the_row_of_a_failure_is_told_as_such(sent, register, failures):
+    register(Author, get_nodes=raising(LookupError))
+    author = Author.objects.create(name="Ada")
+    (failure,) = failures
+    assert (failure["model"], failure["pk"], failure["event"]) == (Author, author.pk, "created")

@@ -389,7 +389,7 @@ def test_a_receiver_that_changes_another_row_meanwhile_disturbs_nothing(publishe
 
     def change(action, **kwargs):
         if action == "pre_clear":
-            m2m_changed.disconnect(change)
+            m2m_changed.disconnect(change, sender=Post.readers.through)
             other.read.clear()
 
     m2m_changed.connect(change, sender=Post.readers.through, weak=False)
