@@ -11,13 +11,13 @@ from django.db.models import Model, QuerySet
 
 from pubsub import nodes
 from pubsub.asking import configuration_of
+from pubsub.byhand import publish_rows
 from pubsub.context import muted
 from pubsub.exceptions import AlreadyRegistered, NotRegistered, RegistrationError
 from pubsub.items import UPDATED
 from pubsub.publications import Publication
 from pubsub.publishing import apublish, aretract, publish, retract
 from pubsub.receivers import Receivers
-from pubsub.rows import publish_rows
 
 P = TypeVar("P", bound=type[Publication])
 

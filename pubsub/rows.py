@@ -6,26 +6,23 @@ However many there are, only a batch of them is in memory.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 
-from pubsub.changes import items_for, reporting, shelter, tell_failed
+from pubsub.changes import items_for, reporting, tell_failed
 from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of, waits_for_commit
 from pubsub.context import current_origin, originating
-from pubsub.exceptions import NotRegistered, ServerLost
-from pubsub.futures import follow, total
+from pubsub.futures import follow
 from pubsub.instances import key_of, primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
+from pubsub.items import CREATED, UPDATED, Item, Place, make_retraction, next_number
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
 from pubsub.spool import CHUNK, Spool
 from pubsub.throttling import throttle
-
-PublicationsOf = Callable[[type[Model]], list[Publication]]
 
 
 class Key(NamedTuple):
@@ -242,82 +239,3 @@ def read_rows(model: type[Model], pks: Iterable[Any], using: str | None) -> Iter
     wanted = list(pks)
     for start in range(0, len(wanted), CHUNK):
         yield from model._base_manager.using(using).filter(pk__in=wanted[start : start + CHUNK])
-
-
-def publish_rows(
-    publications_of: PublicationsOf, rows: Any, event: str, using: str | None
-) -> Future[int]:
-    """Publish rows as they are, as if each had been saved; see :meth:`PubSub.publish_rows`."""
-    if event not in (CREATED, UPDATED, DELETED):
-        raise ValueError(f"event must be 'created', 'updated' or 'deleted', not {event!r}")
-    if isinstance(rows, (str, bytes, Model)) or not isinstance(rows, Iterable):
-        raise TypeError(
-            f"publish_rows() takes a queryset or an iterable of instances, not {rows!r}"
-        )
-    if isinstance(rows, QuerySet):
-        using = using or rows.db
-        if not waits_for_commit(using):
-            return _streamed(publications_of, rows, event)
-        rows = rows.iterator(chunk_size=CHUNK)
-    kept: dict[tuple[type[Model], str | None], Rows] = {}
-    for instance in rows:
-        publications = _concerned(publications_of, instance)
-        model, alias = type(instance), using or instance._state.db
-        if (model, alias) not in kept:
-            kept[model, alias] = Rows(model, publications, alias, by_hand=True)
-        _keep(kept[model, alias], instance, event)
-    return total([rows.announce() for rows in kept.values()])
-
-
-# Private
-
-
-def _streamed(publications_of: PublicationsOf, rows: QuerySet[Any], event: str) -> Future[int]:
-    """Publish the rows of a queryset as they come out of the database."""
-    pipeline = Pipeline()
-    number = next_number()  # before they are read, which may be a while before they are sent
-    try:
-        for instance in rows.iterator(chunk_size=CHUNK):
-            for publication in _concerned(publications_of, instance):
-                send_row(
-                    publication,
-                    instance,
-                    event,
-                    pipeline,
-                    by_hand=True,
-                    sequence=number,
-                    is_reread=True,
-                )
-    except ServerLost as error:
-        tell_failed("the rest of the rows", error)
-        pipeline.fail(error)
-    return pipeline.finish()
-
-
-def _keep(rows: Rows, instance: Model, event: str) -> None:
-    """Remember a row; it is read again before it is sent, unless it has to be as it is now."""
-    if event != DELETED and instance.pk is not None:
-        rows.add(Key(instance.pk, event))
-        return
-    for publication in rows.publications:
-        with (
-            reporting(publication, instance.pk, event, rows.fail),
-            shelter(publication, rows.using),
-        ):
-            # Of a row without a key it says that there is none.
-            rows.take(items_for(publication, instance, event)[1])
-
-
-def _concerned(publications_of: PublicationsOf, instance: Any) -> list[Publication]:
-    """The Publications that an instance concerns.
-
-    :raises NotRegistered: where there is none.
-    """
-    if not isinstance(instance, Model):
-        raise TypeError(f"publish_rows() takes model instances, not {instance!r}")
-    publications = publications_of(type(instance))
-    if not publications:
-        raise NotRegistered(
-            f"{instance._meta.label} is not registered, so nobody knows where its rows go"
-        )
-    return publications

@@ -12,10 +12,9 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldDoesNotExist
-from django.db import DatabaseError
 from django.db.models import Field, ManyToManyField
 
-from pubsub.asking import configuration_of
+from pubsub.checks.nodes import check_configuration, check_shared_nodes
 from pubsub.exceptions import InvalidItem
 from pubsub.formats import FORMATS, heeds_fields, serializer
 from pubsub.items import CREATED, DELETED, UPDATED, valid_node
@@ -40,7 +39,7 @@ def check_publications(**kwargs: Any) -> list[CheckMessage]:
     publications = pubsub.publications
     messages = [message for publication in publications for message in check(publication)]
     if not _has_errors(messages):  # the others go through the nodes and their configurations
-        messages += _check_shared_nodes(publications)
+        messages += check_shared_nodes(publications)
     return messages
 
 
@@ -58,7 +57,7 @@ def check(publication: Publication) -> Iterator[CheckMessage]:
     messages += _check_names(publication)
     if not _has_errors(messages):
         messages += _check_relations(publication)
-        messages += _check_configuration(publication)
+        messages += check_configuration(publication)
     yield from messages
 
 
@@ -270,70 +269,6 @@ def _check_names(publication: Publication) -> Iterator[CheckMessage]:
                     obj=publication.model,
                     id="pubsub.W007",
                 )
-
-
-def _check_configuration(publication: Publication) -> Iterator[Error]:
-    for node in publication.nodes:
-        try:
-            configuration_of(publication, node)
-        except DatabaseError:
-            continue  # its tables may not be there yet: whoever migrates is checked, too
-        except Exception as error:  # noqa: BLE001 (a hook may raise anything)
-            yield Error(
-                f"{type(publication).__name__} for {publication.model._meta.label}: "
-                f"get_configuration({node!r}) fails: {type(error).__name__}: {error}",
-                hint="Return a dict for each node: fields of XEP-0060 §16.4.4 without their "
-                "prefix, such as {'max_items': 10}.",
-                obj=publication.model,
-                id="pubsub.E026",
-            )
-
-
-def _check_shared_nodes(publications: Iterable[Publication]) -> Iterator[CheckMessage]:
-    """Two publications may share a node, but neither its configuration nor the ids of its items."""
-    first: dict[str, Publication] = {}
-    for publication in publications:
-        for node in publication.nodes:
-            other = first.setdefault(node, publication)
-            if other is publication:
-                continue
-            labels = f"{publication.model._meta.label} and {other.model._meta.label}"
-            mine, theirs = _configuration(publication, node), _configuration(other, node)
-            if None not in (mine, theirs) and mine != theirs:
-                yield Error(
-                    f"{labels} are published on one node, {node}, and want it to be {mine} "
-                    f"and {theirs}.",
-                    hint="Give both the same max_items, expire and access, or nodes of their own.",
-                    obj=publication.model,
-                    id="pubsub.E025",
-                )
-            if _overwrite(publication, other):
-                yield checks.Warning(
-                    f"{labels} are published on one node, {node}, where rows with the same key "
-                    "overwrite each other's items.",
-                    hint="Tell them apart by get_item_id(), make a log with item_id = None, or "
-                    "give each a node of its own.",
-                    obj=publication.model,
-                    id="pubsub.W004",
-                )
-
-
-def _configuration(publication: Publication, node: str) -> dict[str, Any] | None:
-    """What a node is to be like; None where only the database could tell."""
-    try:
-        return dict(configuration_of(publication, node))
-    except DatabaseError:
-        return None
-
-
-def _overwrite(one: Publication, other: Publication) -> bool:
-    """Whether two models, neither of which is the other's, know their items by the same ids."""
-    related = issubclass(one.model, other.model) or issubclass(other.model, one.model)
-    by_key = [
-        publication.item_id == "pk" and type(publication).get_item_id is Publication.get_item_id
-        for publication in (one, other)
-    ]
-    return all(by_key) and not related
 
 
 def _is_unique(publication: Publication, name: str) -> bool:

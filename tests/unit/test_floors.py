@@ -9,6 +9,12 @@ import pubsub
 
 PACKAGE = Path(pubsub.__file__).parent
 
+FLOWS = [
+    *["querysets", "registry", "byhand", "receivers", "relations", "rows", "pipeline"],
+    *["announcing", "changes", "asking", "publications", "publishing", "throttling"],
+    *["commits", "savepoints", "nodes", "credentials"],
+]
+
 #: From the cellar up.  A module imports from its own floor or from below.
 FLOORS = [
     {"exceptions", "futures", "spool"},
@@ -18,19 +24,7 @@ FLOORS = [
         *{"context", "conf"},
     },
     {"backends"},
-    {
-        *{
-            "querysets",
-            "registry",
-            "receivers",
-            "relations",
-            "rows",
-            "pipeline",
-            "announcing",
-            "changes",
-        },
-        *{"asking", "publications", "publishing", "throttling", "commits", "nodes", "credentials"},
-    },
+    set(FLOWS),
     {
         *{"devstack", "apps", "checks", "admin", "views", "urls", "middleware"},
         *{"management", "templatetags", "test"},
@@ -40,19 +34,7 @@ FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 #: Within a floor data flows one way, too: a room may import those that stand after it.
 WAYS = {
-    "flows": [
-        *[
-            "querysets",
-            "registry",
-            "receivers",
-            "relations",
-            "rows",
-            "pipeline",
-            "announcing",
-            "changes",
-        ],
-        *["asking", "publications", "publishing", "throttling", "commits", "nodes", "credentials"],
-    ],
+    "flows": FLOWS,
     "matter": [
         *["models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"],
         *["context", "conf"],
