@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,31 +31,19 @@ def publish_rows(
         raise TypeError(
             f"publish_rows() takes a queryset or an iterable of instances, not {rows!r}"
         )
-    if isinstance(rows, QuerySet):
-        using = using or rows.db
-        if not waits_for_commit(using):
-            return _streamed(publications_of, rows, event)
-        rows = rows.iterator(chunk_size=CHUNK)
-    kept: dict[tuple[type[Model], str | None], Rows] = {}
-    for instance in rows:
-        publications = _concerned(publications_of, instance)
-        model, alias = type(instance), using or instance._state.db
-        if (model, alias) not in kept:
-            kept[model, alias] = Rows(model, publications, alias, by_hand=True)
-        _keep(kept[model, alias], instance, event)
-    return total([rows.announce() for rows in kept.values()])
-
-
-# Private
-
-
-def _streamed(publications_of: PublicationsOf, rows: QuerySet[Any], event: str) -> Future[int]:
-    """Publish the rows of a queryset as they come out of the database."""
     pipeline = Pipeline()
-    number = next_number()  # before they are read, which may be a while before they are sent
+    kept: dict[tuple[type[Model], str | None], Rows] = {}
     try:
-        for instance in rows.iterator(chunk_size=CHUNK):
-            for publication in _concerned(publications_of, instance):
+        for number, instance in _numbered(rows):
+            publications = _concerned(publications_of, instance)
+            model = type(instance)
+            alias = using or (rows.db if isinstance(rows, QuerySet) else instance._state.db)
+            if waits_for_commit(alias):
+                if (model, alias) not in kept:
+                    kept[model, alias] = Rows(model, publications, alias, by_hand=True)
+                _keep(kept[model, alias], instance, event)
+                continue
+            for publication in publications:
                 send_row(
                     publication,
                     instance,
@@ -68,11 +56,27 @@ def _streamed(publications_of: PublicationsOf, rows: QuerySet[Any], event: str) 
     except ServerLost as error:
         tell_failed("the rest of the rows", error)
         pipeline.fail(error)
-    return pipeline.finish()
+    return total([pipeline.finish(), *(waiting.announce() for waiting in kept.values())])
+
+
+# Private
+
+
+def _numbered(rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """The rows, each with a number from before it was read."""
+    number = next_number()
+    if isinstance(rows, QuerySet):
+        # One query reads them all, however long it takes to fetch them.
+        for instance in rows.iterator(chunk_size=CHUNK):
+            yield number, instance
+        return
+    for instance in rows:
+        yield number, instance
+        number = next_number()
 
 
 def _keep(rows: Rows, instance: Model, event: str) -> None:
-    """Remember a row; it is read again before it is sent, unless it has to be as it is now."""
+    """Remember a row; it is read again at the commit, unless it has to be as it is now."""
     if event != DELETED and instance.pk is not None:
         rows.add(Key(instance.pk, event))
         return

@@ -158,7 +158,7 @@ class PublishedQuerySet(models.QuerySet[Any]):
                 if values is not None:
                     wanted |= Q(**values)
             if wanted:
-                yield from rows.filter(wanted).values_list("pk", flat=True)
+                yield from rows.filter(wanted).order_by("pk").values_list("pk", flat=True)
 
 
 def _values(obj: Model, names: Iterable[str]) -> dict[str, Any] | None:
