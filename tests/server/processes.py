@@ -32,9 +32,9 @@ def managing(
 ) -> Iterator["subprocess.Popen[str]"]:
     """A command that runs; it is killed if it still does when the block is left."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(
-        [sys.executable, "-m", "django", *words], env=environment, text=True, **options
-    ) as process:
+    # Ctrl-C reaches it, even if the tests themselves run in the background of a shell.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "django", *words]
+    with subprocess.Popen(command, env=environment, text=True, **options) as process:
         try:
             yield process
         finally:
