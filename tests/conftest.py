@@ -5,6 +5,7 @@ Fixtures of the stack (pubsub.devstack), real servers on free ports of the loopb
 stack           an ejabberd that all tests of one worker share: ``stack.settings`` are its settings
 xmpp_settings   pytest-django's ``settings``, set up for ``stack``
 private_stack   makes a stack of the test's own, to be killed and restarted at will
+failures        what publish_failed said
 
 In CI (the environment variable CI is set) a skipped test is a failure.
 """
@@ -20,6 +21,7 @@ import hypothesis
 import pytest
 
 from pubsub.devstack import Stack
+from pubsub.signals import publish_failed
 
 # No time is a fact about an example: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -94,3 +96,14 @@ def private_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             return running.enter_context(Stack(tmp_path / "stack", **options))
 
         yield start
+
+
+@pytest.fixture
+def failures() -> Iterator[list[tuple[str, BaseException]]]:
+    """What publish_failed said: about what, and why."""
+    said: list[tuple[str, BaseException]] = []
+    publish_failed.connect(
+        lambda **kw: said.append((kw["about"], kw["error"])), weak=False, dispatch_uid="failures"
+    )
+    yield said
+    publish_failed.disconnect(dispatch_uid="failures")

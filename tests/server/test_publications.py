@@ -18,7 +18,7 @@ from pubsub import Publication, nodes, publish, pubsub
 from pubsub.backends import get_backend
 from pubsub.context import originating
 from pubsub.exceptions import PubSubError, QueueFull, ServerLost
-from pubsub.signals import item_published, publish_failed
+from pubsub.signals import item_published
 from tests.listener import listening
 from tests.testapp.models import Author, Badge, Place, Post, Restaurant, Seat, Ticket
 from tests.waiting import until
@@ -44,17 +44,6 @@ def register(xmpp_settings):
         pubsub.unregister(publication.model)
         for node in publication.nodes:
             nodes.delete(node).result(20)
-
-
-@pytest.fixture
-def failures():
-    """What publish_failed said: about what, and why."""
-    said = []
-    publish_failed.connect(
-        lambda **kw: said.append((kw["about"], kw["error"])), weak=False, dispatch_uid="test"
-    )
-    yield said
-    publish_failed.disconnect(dispatch_uid="test")
 
 
 def ids(node):

@@ -11,7 +11,7 @@ from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.exceptions import QueueFull, RequestRefused, RequestTimeout, ServerLost, StreamLost
 from pubsub.pipeline import WINDOW, Pipeline
-from pubsub.signals import item_published, publish_failed
+from pubsub.signals import item_published
 from tests.aio import close_connections
 from tests.testapp.models import Author, Seat
 from tests.waiting import until
@@ -56,17 +56,6 @@ def slow(settings):
     for _, future in backend.asked:
         if not future.done():
             future.set_exception(StreamLost("localhost:5222", "the test is over"))
-
-
-@pytest.fixture
-def failures():
-    """What publish_failed said: about what, and why."""
-    said = []
-    publish_failed.connect(
-        lambda **kw: said.append((kw["about"], kw["error"])), weak=False, dispatch_uid="test"
-    )
-    yield said
-    publish_failed.disconnect(dispatch_uid="test")
 
 
 class Publishing:

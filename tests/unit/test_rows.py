@@ -14,7 +14,6 @@ from pubsub.backends.base import BaseBackend
 from pubsub.context import originating
 from pubsub.exceptions import InvalidItem, NotRegistered, ServerLost, StreamLost
 from pubsub.futures import resolved
-from pubsub.signals import publish_failed
 from tests.testapp.models import Author, Place, Post, Restaurant, Seat, Ticket
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,17 +21,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def told(items):
     return [(item.id, item.event) for item in items]
-
-
-@pytest.fixture
-def failures():
-    """What publish_failed said: about what, and why."""
-    said = []
-    publish_failed.connect(
-        lambda **kw: said.append((kw["about"], kw["error"])), weak=False, dispatch_uid="test"
-    )
-    yield said
-    publish_failed.disconnect(dispatch_uid="test")
 
 
 @pytest.fixture
