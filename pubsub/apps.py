@@ -13,6 +13,7 @@ class PubSubConfig(AppConfig):
     """django-pubsub as an installed app."""
 
     name = "pubsub"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Publish-subscribe"
 
     def ready(self) -> None:

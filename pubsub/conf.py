@@ -32,6 +32,11 @@ class Settings:
         return str(_get("PUBSUB_BACKEND", "pubsub.backends.xmpp.XMPPBackend"))
 
     @property
+    def relay_backend(self) -> str:
+        """PUBSUB_RELAY_BACKEND: dotted path of the class that sends what is in the outbox."""
+        return str(_get("PUBSUB_RELAY_BACKEND", "pubsub.backends.xmpp.XMPPBackend"))
+
+    @property
     def jid(self) -> str:
         """XMPP_JID: bare JID of the publisher, the one owner of every node."""
         return str(_get("XMPP_JID", "django@localhost"))
@@ -81,6 +86,11 @@ class Settings:
     def queue_size(self) -> int:
         """PUBSUB_QUEUE_SIZE: how many items may wait for the server's acknowledgement."""
         return int(_get("PUBSUB_QUEUE_SIZE", 10_000))
+
+    @property
+    def connections(self) -> int:
+        """XMPP_CONNECTIONS: over how many streams the nodes are spread."""
+        return int(_get("XMPP_CONNECTIONS", 1))
 
     @property
     def node_defaults(self) -> dict[str, Any]:

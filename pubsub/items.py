@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 from xml.sax.saxutils import quoteattr
+from zlib import crc32
 
 from django.db.models import Model
 
@@ -27,6 +28,9 @@ CREATED, UPDATED, DELETED, PUBLISHED = "created", "updated", "deleted", "publish
 #: XEP-0060 sets no limit to names; with these the largest item still fits the 262,144 bytes that
 #: ejabberd's stock configuration allows for a stanza.  In bytes, as they are escaped.
 MAX_NODE, MAX_ID = 8192, 2048
+
+#: How many lanes there are: what shares one keeps its order, so a node has one.
+LANES = 64
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,11 @@ def make_retraction(
     :raises InvalidNode, InvalidItem: as :func:`make_item` does.
     """
     return Item(valid_node(node), valid_id(item_id), DELETED, "", now(), sequence, is_reread)
+
+
+def lane_of(name: str) -> int:
+    """The lane of a node, from 0 to LANES - 1: the same in all processes."""
+    return crc32(name.encode("utf-8", "surrogatepass")) % LANES
 
 
 def next_number() -> int:

@@ -25,6 +25,9 @@ NS_ATOM = "http://www.w3.org/2005/Atom"
 NS_META = "urn:django-pubsub:1"
 NS_JSON = "urn:xmpp:json:0"
 
+#: How our own element in an ``<entry>`` begins.
+_META = f'<meta xmlns="{NS_META}"'
+
 #: ejabberd's limit, which cannot be raised, in bytes.
 MAX_PAYLOAD = 250_000
 
@@ -51,7 +54,7 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
     :raises TypeError: for a value of another type.
     """
     source = f' origin="{origin}"' if origin else ""
-    meta = f'<meta xmlns="{NS_META}" event="{event}" at="{timestamp(at)}"{source}/>'
+    meta = f'{_META} event="{event}" at="{timestamp(at)}"{source}/>'
     entry = _entry(value, meta)
     # No character takes more than four bytes.
     size = len(entry.encode("utf-8", "surrogatepass")) if len(entry) * 4 > MAX_PAYLOAD else 0
@@ -62,6 +65,16 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
         )
     check_xml(entry, about)
     return entry
+
+
+def marked(payload: str, mark: str) -> str:
+    """An ``<entry>`` that bears the number of its sending, by which pages know repeats.
+
+    :param payload: what :func:`make_payload` has made.
+    :param mark: ``source.number``: of two items of one id and one source the one with the greater
+        number is the later one.
+    """
+    return payload.replace(_META, f'{_META} seq="{mark}"', 1)
 
 
 def is_payload(value: Any) -> bool:

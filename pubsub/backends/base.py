@@ -8,6 +8,7 @@ from typing import Any
 
 from pubsub.conf import conf
 from pubsub.exceptions import BackendError
+from pubsub.futures import resolved
 from pubsub.items import Item
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
@@ -23,12 +24,33 @@ class BaseBackend:
     #: Whether there is a server whose nodes can be created, configured and read.
     manages_nodes = False
 
+    #: Whether items are rows of the database, to be written in the transaction of what they tell
+    #: of; then it is an :class:`~pubsub.backends.outbox.OutboxBackend`.
+    is_outbox = False
+
+    @classmethod
+    def for_relay(cls) -> BaseBackend:
+        """An instance that keeps nothing: what cannot be sent now fails now, all of it.
+
+        Who relays has it in a table, and sends it again, in order.
+        """
+        return cls()
+
     def send(self, item: Item) -> Future[str]:
         """Publish or retract an item, without waiting.
 
         :returns: a Future of the item's id; it fails with a PubSubError.
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
+
+    def sign_of_life(self, lane: int) -> Future[str]:
+        """Ask the server whether it has heard all that was sent in a lane.
+
+        :param lane: see :func:`pubsub.items.lane_of`.
+        :returns: a Future of the name of the lane's stream, resolved after everything that was
+            sent before: as long as it is the same no stream was lost.  It fails with a PubSubError.
+        """
+        return resolved("")
 
     def resolves_here(self) -> bool:
         """Whether it is this thread that resolves the Futures: who waits in it waits in vain."""

@@ -20,7 +20,7 @@ FLOORS = [
     {"exceptions", "futures", "spool"},
     {"wire"},
     {
-        *{"models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"},
+        *{"models", "migrations", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"},
         *{"context", "conf"},
     },
     {"backends"},

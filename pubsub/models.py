@@ -1,0 +1,70 @@
+"""The outbox: what is to be published, as rows of the database that it is about.
+
+A row is written in the transaction of what it tells of, so both are committed or neither is.  See
+``docs/outbox.rst``.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class State(models.IntegerChoices):
+    """Where a row of the outbox is on its way."""
+
+    UNREAD = 0, "to be read"
+    WAITING = 1, "waiting"
+    LATER = 2, "to be sent later"
+    SENT = 3, "acknowledged"
+    REFUSED = 4, "set aside"
+
+
+class OutboxItem(models.Model):
+    """An item that waits to be sent, or a changed row that waits to be read and made into items.
+
+    The ids grow in the order in which the states of one row came to be: a transaction that writes
+    a row waits for the one that wrote it before.
+    """
+
+    state = models.PositiveSmallIntegerField(choices=State.choices, default=State.WAITING)
+    #: What is in one lane is sent in order, by one relay at a time; a node has one lane.
+    lane = models.SmallIntegerField()
+    node = models.TextField()
+    item_id = models.TextField()
+    event = models.CharField(max_length=16)
+    #: The ``<entry>``; a retraction has none.
+    payload = models.TextField(blank=True)
+    at = models.DateTimeField("happened")
+    configuration = models.JSONField(default=dict)
+    #: Seconds between two updates of the item.
+    interval = models.FloatField(null=True)
+    #: Of a row that has to be read first: which, and what became of it.
+    change = models.JSONField(null=True)
+    #: Not to be sent before.
+    due = models.DateTimeField(null=True)
+    sent = models.DateTimeField("acknowledged", null=True)
+    tries = models.PositiveSmallIntegerField(default=0)
+    error = models.TextField(blank=True)
+
+    class Meta:
+        verbose_name = "outbox item"
+        indexes = [models.Index(fields=["state", "lane", "id"], name="pubsub_outbox_way")]
+
+    def __str__(self) -> str:
+        return f"{self.item_id} on {self.node}" if self.node else f"a row ({self.event})"
+
+
+class OutboxLane(models.Model):
+    """A lane of the outbox, which a relay locks while it sends what is in it.
+
+    :ivar source: marks what was sent from this table, so that pages know repeats.
+    """
+
+    id = models.SmallIntegerField(primary_key=True)
+    source = models.CharField(max_length=16)
+
+    class Meta:
+        verbose_name = "outbox lane"
+
+    def __str__(self) -> str:
+        return f"lane {self.id}"
