@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from django.db.models import Model
 
+from pubsub.backends import get_outbox
 from pubsub.changes import items_for, reporting, shelter
 from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of, waits_for_commit
 from pubsub.context import current_origin, originating
-from pubsub.instances import primary_key
-from pubsub.items import CREATED, DELETED, UPDATED, Item, Place, make_retraction, next_number
+from pubsub.items import DELETED, Item, Place, make_retraction, next_number
+from pubsub.keeping import keep
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
+from pubsub.tellings import Change, Telling
 
 
 def announce(
@@ -34,8 +35,13 @@ def announce(
     :param written: the names of the fields that were saved; None means all.
     :param before: where the row belonged before the change; None where nobody knows.
     """
+    change = Change(publication, instance, event, using, written, before)
+    outbox = get_outbox()
+    if outbox is not None:
+        if not _gathered(change):
+            keep(outbox, change)
+        return
     with reporting(publication, instance.pk, event):
-        change = _Change(publication, instance, event, using, written, before)
         if not waits_for_commit(using):
             _at_once(change)
         elif not _gathered(change):
@@ -67,61 +73,7 @@ def gathering(into: Gathering) -> Iterator[None]:
 # Private
 
 
-class _Telling(NamedTuple):
-    """As what a change is told.
-
-    :param only_left: whether but where the row left is told, because the event is not published.
-    """
-
-    event: str
-    only_left: bool = False
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What became of a row; see :func:`announce`."""
-
-    publication: Publication
-    instance: Model
-    event: str
-    using: str | None
-    written: Collection[str] | None
-    before: Sequence[Place] | None
-
-    def key(self) -> tuple[Publication, str]:
-        """Under which the row waits for the commit."""
-        return self.publication, primary_key(self.instance)
-
-    def told_as(self, outcome: str | None) -> _Telling | None:
-        """As what it is told that came to something together with the changes before it."""
-        events = self.publication.events
-        if self.event == CREATED and outcome == UPDATED and UPDATED not in events:
-            outcome = CREATED  # that it was deleted before is not told, so it has to be
-        if outcome is None:
-            return None
-        if outcome in events:
-            return _Telling(outcome)
-        leaves = outcome == UPDATED and self.publication.may_leave
-        return _Telling(outcome, only_left=True) if leaves else None
-
-    def items(
-        self, telling: _Telling | None, *, is_reread: bool = False
-    ) -> tuple[float | None, list[Item]]:
-        """What is published; see :func:`~pubsub.changes.items_for`."""
-        if telling is None:
-            return None, []
-        return items_for(
-            self.publication,
-            self.instance,
-            telling.event,
-            self.written,
-            self.before,
-            is_reread=is_reread,
-            only_left=telling.only_left,
-        )
-
-
-def _at_once(change: _Change) -> None:
+def _at_once(change: Change) -> None:
     rows = rows_of(change.using)
     # While the callbacks of a commit are called one of them may have made this change.
     row = rows.get(change.key()) if rows else None
@@ -133,7 +85,7 @@ def _at_once(change: _Change) -> None:
         deliver(item, interval)
 
 
-def _gathered(change: _Change) -> bool:
+def _gathered(change: Change) -> bool:
     """Whether somebody gathers deletions, and this is one that nothing else is known of."""
     into = _gathering.get()
     if into is None or change.event != DELETED or into.using != change.using:
@@ -145,12 +97,11 @@ def _gathered(change: _Change) -> bool:
     return True
 
 
-def _at_commit(change: _Change) -> None:
+def _at_commit(change: Change) -> None:
     row = rows_of(change.using).open(change.key())
     outcome = row.after(change.event)
     telling = change.told_as(outcome)
-    reads = change.publication.relations or change.written == ()
-    if telling is not None and telling.event != DELETED and reads:
+    if telling is not None and change.is_read_at_commit(telling):
         reread = _Reread(row, change, telling)
         row.add(reread, outcome)
         on_commit(reread, change.using)
@@ -191,7 +142,7 @@ class _Frozen(Announcement):
 class _Reread(Announcement):
     """A row that has relations, which others may change until the commit: it is read then."""
 
-    def __init__(self, row: WaitingRow, change: _Change, telling: _Telling) -> None:
+    def __init__(self, row: WaitingRow, change: Change, telling: Telling) -> None:
         self._row = row
         self._publication = change.publication
         self._model = type(change.instance)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import Model, QuerySet
 
+from pubsub.backends import get_outbox
 from pubsub.changes import items_for, reporting, shelter, tell_failed
 from pubsub.commits import waits_for_commit
 from pubsub.exceptions import NotRegistered, ServerLost
@@ -32,13 +33,14 @@ def publish_rows(
             f"publish_rows() takes a queryset or an iterable of instances, not {rows!r}"
         )
     pipeline = Pipeline()
+    keeps = get_outbox() is not None  # where the relay reads them
     kept: dict[tuple[type[Model], str | None], Rows] = {}
     try:
         for number, instance in _numbered(rows):
             publications = _concerned(publications_of, instance)
             model = type(instance)
             alias = using or (rows.db if isinstance(rows, QuerySet) else instance._state.db)
-            if waits_for_commit(alias):
+            if keeps or waits_for_commit(alias):
                 if (model, alias) not in kept:
                     kept[model, alias] = Rows(model, publications, alias, by_hand=True)
                 _keep(kept[model, alias], instance, event)

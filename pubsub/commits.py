@@ -55,6 +55,11 @@ class WaitingRow:
         announcements = (reference() for reference, _ in reversed(self._waiting))
         return any(other is not None and not other.is_over for other in announcements)
 
+    def announcements(self) -> list[Announcement]:
+        """What of it still waits for the commit, oldest first."""
+        found = (reference() for reference, _ in self._waiting)
+        return [other for other in found if other is not None and not other.is_over]
+
     def add(self, announcement: Announcement, event: str | None) -> None:
         """Take one in that knows the row's latest state."""
         self._waiting.append((ref(announcement), event))
@@ -148,6 +153,19 @@ def rows_of(using: str | None) -> WaitingRows:
     if rows is None:
         rows = _rows[connection] = WaitingRows()
     return rows
+
+
+def rows_of_transaction(using: str | None) -> WaitingRows:
+    """What waits for the commit of the transaction that a database is in.
+
+    While the callbacks of a commit are called, one of them may begin another transaction: what
+    waits for its turn among them has been committed already.
+    """
+    for _, callback, *_ in reversed(transaction.get_connection(using).run_on_commit):
+        if isinstance(callback, Announcement) and not callback.is_over:
+            return rows_of(using)
+    begin_anew(using)
+    return rows_of(using)
 
 
 def begin_anew(using: str | None) -> None:

@@ -6,19 +6,22 @@ import asyncio
 import weakref
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db.models import Model
 from django.db.transaction import TransactionManagementError
 
 from pubsub import nodes
-from pubsub.backends import get_backend
+from pubsub.backends import get_backend, get_outbox
 from pubsub.commits import Announcement, is_of_test_case, on_commit, waits_for_commit
-from pubsub.futures import follow
+from pubsub.futures import follow, resolved
 from pubsub.items import Item, ItemId, make_item, make_retraction
 from pubsub.signals import item_published, publish_failed
 from pubsub.throttling import throttle
+
+if TYPE_CHECKING:  # its models cannot be imported before Django is ready
+    from pubsub.backends.outbox import OutboxBackend, Written
 
 
 def publish(
@@ -81,12 +84,18 @@ async def aretract(node: str, item_id: ItemId, *, using: str | None = None) -> s
 def announce(item: Item, using: str | None) -> Future[str]:
     """Send an item when the transaction of a database, if there is one, has committed.
 
+    With the outbox it is written within the transaction, and the Future knows that it is there.
+
     :param using: database alias; None means the default one.
     :raises TransactionManagementError: when its autocommit is switched off.
     """
-    if not waits_for_commit(using):
-        return _send_by_hand(item)
+    waits = waits_for_commit(using)
     future: Future[str] = Future()
+    outbox = get_outbox()
+    if outbox is not None:
+        return _kept(outbox, item, using, future if waits else None)
+    if not waits:
+        return _send_by_hand(item)
     on_commit(_Deferred(item, future), using)
     return future
 
@@ -131,11 +140,10 @@ def report_failure(item: Item, error: BaseException) -> None:
 # Private
 
 
-class _Deferred(Announcement):
-    """Sends an item that was published by hand, and settles the caller's Future."""
+class _Promise(Announcement):
+    """What was published by hand, whose caller has a Future: a rollback cancels it."""
 
-    def __init__(self, item: Item, future: Future[str]) -> None:
-        self._item = item
+    def __init__(self, future: Future[str]) -> None:
         self._future = future
         # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
         self._cancel = weakref.finalize(self, future.cancel)
@@ -144,13 +152,62 @@ class _Deferred(Announcement):
     def send(self) -> None:
         # It would keep the Future, whose error may keep us.
         self._cancel.detach()
-        if not self._future.set_running_or_notify_cancel():
-            return  # the caller has changed his mind
+        if self._future.set_running_or_notify_cancel():  # or the caller has changed his mind
+            self.keep_it()
+
+    def keep_it(self) -> None:
+        """Settle the Future: the transaction has committed."""
+        raise NotImplementedError(f"{type(self).__name__} must define keep_it()")
+
+
+class _Deferred(_Promise):
+    """Sends an item when the transaction has committed."""
+
+    def __init__(self, item: Item, future: Future[str]) -> None:
+        super().__init__(future)
+        self._item = item
+
+    def keep_it(self) -> None:
         try:
             follow(self._future, _send_by_hand(self._item))
         except Exception as error:  # noqa: BLE001 (no backend; nobody is left to raise to)
             self._future.set_exception(error)
             _report(self._item, self._future)
+
+
+class _InOutbox(_Promise):
+    """Tells that the outbox has got an item for good."""
+
+    item_id = ""
+
+    def keep_it(self) -> None:
+        self._future.set_result(self.item_id)
+
+
+def _kept(
+    outbox: OutboxBackend, item: Item, using: str | None, future: Future[str] | None
+) -> Future[str]:
+    """Write an item into the outbox.
+
+    :param future: of the transaction that it is written in; None where there is none.
+    """
+    if future is None:
+        return resolved(_id_of(outbox.write([item], using)))
+    promise = _InOutbox(future)
+    try:
+        on_commit(promise, using)
+        promise.item_id = _id_of(outbox.write([item], using))
+    except Exception:
+        del promise  # who keeps the traceback would keep it alive after a rollback, too
+        raise
+    return future
+
+
+def _id_of(written: list[Written]) -> str:
+    (row,) = written
+    assert row.place is not None
+    assert row.place[1] is not None
+    return row.place[1]
 
 
 def _prepared(
@@ -169,7 +226,8 @@ def _at_once(item: Item, using: str | None, caller: str) -> Future[str]:
             f"{caller}() waits for the server, and inside a transaction the server would hear of "
             f"it after the commit only: call {caller[1:]}() here, or {caller}() after the commit"
         )
-    return _send_by_hand(item)
+    outbox = get_outbox()
+    return _send_by_hand(item) if outbox is None else _kept(outbox, item, using, None)
 
 
 def _send_by_hand(item: Item) -> Future[str]:

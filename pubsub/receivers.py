@@ -21,6 +21,7 @@ from pubsub.announcing import announce
 from pubsub.changes import places_before
 from pubsub.context import is_muted
 from pubsub.items import CREATED, DELETED, UPDATED, Place
+from pubsub.joining import join, part
 from pubsub.publications import Publication
 from pubsub.relations import Relation
 
@@ -71,8 +72,12 @@ class Receivers:
             wanted |= {(s, sender) for s in signals for sender in _heirs(publication.model)}
         for signal, sender in wanted - self._heard:
             signal.connect(self._receivers[signal], sender=sender)
+            if signal is post_save:
+                join(sender)
         for signal, sender in self._heard - wanted:
             signal.disconnect(self._receivers[signal], sender=sender)
+            if signal is post_save:
+                part(sender)
         self._heard = wanted
 
     # Private

@@ -8,21 +8,35 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.db import transaction
 from django.db.models import Model
 
+from pubsub.backends import get_outbox
 from pubsub.changes import items_for, reporting, tell_failed
-from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of, waits_for_commit
+from pubsub.commits import (
+    Announcement,
+    WaitingRow,
+    on_commit,
+    rows_of,
+    rows_of_transaction,
+    waits_for_commit,
+)
 from pubsub.context import current_origin, originating
 from pubsub.futures import follow
 from pubsub.instances import key_of, primary_key
 from pubsub.items import CREATED, UPDATED, Item, Place, make_retraction, next_number
+from pubsub.keeping import superseded
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
 from pubsub.spool import CHUNK, Spool
 from pubsub.throttling import throttle
+
+if TYPE_CHECKING:  # its models cannot be imported before Django is ready
+    from pubsub.backends.outbox import Change, OutboxBackend
 
 
 class Key(NamedTuple):
@@ -71,6 +85,9 @@ class Rows(Announcement):
         self._are_locked = are_locked
         self._origin = current_origin()
         self._spool: Spool[Key | Item] = Spool()
+        self._outbox = get_outbox()
+        self._superseded: list[int] = []
+        self._kept = 0
         self._waiting: list[WaitingRow] = []
         self._sequence = self._reading = 0
         self._error: Exception | None = None
@@ -85,12 +102,14 @@ class Rows(Announcement):
 
     def add(self, key: Key) -> None:
         """Take in a row, whose state will be read at the commit."""
-        waiting = rows_of(self.using)
+        find_rows = rows_of if self._outbox is None else rows_of_transaction
+        waiting = find_rows(self.using)
         find = waiting.open if self._are_few else waiting.get
         for publication in self.publications if waiting or self._are_few else ():
             row = find((publication, key_of(self._model, key.pk)))
             if row is not None:
                 # What is known of it already is not its last state any more.
+                self._superseded += superseded(row.announcements())
                 key = key._replace(event=row.after(key.event) or key.event)
                 row.add(self, key.event)
                 self._waiting.append(row)
@@ -108,8 +127,12 @@ class Rows(Announcement):
     def announce(self) -> Future[int]:
         """Publish them: now, or when the transaction commits.
 
-        :returns: a Future of how many items were acknowledged.
+        :returns: a Future of how many items were acknowledged; with the outbox, of how many rows
+            and items are there for good.
         """
+        if self._outbox is not None:
+            self._keep_all(self._outbox)
+            return self.result
         # What others have made of locked rows is older, and what they will make of them, before we
         # read them, is younger.
         self._sequence = next_number()
@@ -124,6 +147,28 @@ class Rows(Announcement):
         self._cancel.detach()
         if not self.result.set_running_or_notify_cancel():
             return  # the caller has changed his mind
+        if self._outbox is None:
+            self._send_all()
+        elif self._error is None:
+            self.result.set_result(self._kept)
+        else:
+            self.result.set_exception(self._error)
+
+    # Private
+
+    def _keep_all(self, outbox: OutboxBackend) -> None:
+        """Write them into the outbox, in the transaction that there is or in one of our own."""
+        is_there = transaction.get_connection(self.using).in_atomic_block
+        with nullcontext() if is_there else transaction.atomic(using=self.using):
+            on_commit(self, self.using)
+            for chunk in self._spool.chunks():
+                items = [entry for entry in chunk if isinstance(entry, Item)]
+                keys = [entry for entry in chunk if isinstance(entry, Key)]
+                self._kept += len(outbox.write(items, self.using))
+                self._kept += len(outbox.write_changes(self._changes(keys), self.using))
+            outbox.take_back(self._superseded, self.using)
+
+    def _send_all(self) -> None:
         pipeline = Pipeline()
         if self._error is not None:
             pipeline.fail(self._error)
@@ -141,7 +186,23 @@ class Rows(Announcement):
         finally:  # whoever waits for the result is told of what was sent, whatever comes
             follow(self.result, pipeline.finish())
 
-    # Private
+    def _changes(self, keys: Iterable[Key]) -> Iterator[Change]:
+        """What the relay is to read, of each Publication that is told of it."""
+        for key in keys:
+            for index, publication in enumerate(self.publications):
+                only_left = not is_told(publication, key.event, self._by_hand)
+                if only_left and not (key.event == UPDATED and publication.may_leave):
+                    continue
+                yield {
+                    "publication": publication.model._meta.label,
+                    "model": self._model._meta.label,
+                    "pk": key_of(self._model, key.pk),
+                    "event": key.event,
+                    "before": None if key.before is None else key.before[index],
+                    "origin": self._origin,
+                    "only_left": only_left,
+                    "by_hand": self._by_hand,
+                }
 
     def _read(self, chunk: list[Key | Item]) -> Iterator[Item | tuple[Model | None, Key]]:
         pks = [entry.pk for entry in chunk if isinstance(entry, Key)]
@@ -196,6 +257,11 @@ class Rows(Announcement):
         return self._by_hand or is_new or row.is_last(self)
 
 
+def is_told(publication: Publication, event: str, by_hand: bool) -> bool:
+    """Whether an event is published as such, and not only where a row leaves."""
+    return by_hand or event in publication.events
+
+
 def send_row(
     publication: Publication,
     instance: Model,
@@ -214,8 +280,8 @@ def send_row(
     :param row: what else of it waited for the same commit.
     :raises ServerLost: when there is no use in going on.
     """
-    is_told = by_hand or event in publication.events
-    if not is_told and not (event == UPDATED and publication.may_leave):
+    only_left = not is_told(publication, event, by_hand)
+    if only_left and not (event == UPDATED and publication.may_leave):
         return
     interval: float | None = None
     items: list[Item] = []
@@ -227,7 +293,7 @@ def send_row(
             before=before,
             sequence=sequence,
             is_reread=is_reread,
-            only_left=not is_told,
+            only_left=only_left,
         )
     for item in items if row is None else row.settle(items, is_newest=by_hand):
         if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):

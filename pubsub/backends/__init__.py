@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -13,6 +13,9 @@ from django.utils.module_loading import import_string
 
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
+
+if TYPE_CHECKING:  # its models cannot be imported before Django is ready
+    from pubsub.backends.outbox import OutboxBackend
 
 _instances: dict[str, BaseBackend] = {}
 _instances_lock = threading.Lock()
@@ -32,6 +35,15 @@ def get_backend() -> BaseBackend:
             if backend is None:
                 backend = _instances[path] = backend_class()
     return backend
+
+
+def get_outbox() -> OutboxBackend | None:
+    """The backend that PUBSUB_BACKEND names, if it is an outbox; else None."""
+    try:
+        backend = get_backend()
+    except ImproperlyConfigured:
+        return None  # which is told where something is to be sent
+    return cast("OutboxBackend", backend) if backend.is_outbox else None
 
 
 def import_backend(path: str) -> type[BaseBackend]:

@@ -10,8 +10,17 @@ import pubsub
 PACKAGE = Path(pubsub.__file__).parent
 
 FLOWS = [
-    *["querysets", "registry", "byhand", "receivers", "relations", "rows", "pipeline"],
-    *["announcing", "changes", "asking", "publications", "publishing", "throttling"],
+    *["querysets", "registry", "byhand", "receivers", "joining", "relations", "rows", "pipeline"],
+    *[
+        "announcing",
+        "keeping",
+        "tellings",
+        "changes",
+        "asking",
+        "publications",
+        "publishing",
+        "throttling",
+    ],
     *["commits", "savepoints", "nodes", "credentials"],
 ]
 
@@ -20,7 +29,8 @@ FLOORS = [
     {"exceptions", "futures", "spool"},
     {"wire"},
     {
-        *{"models", "migrations", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"},
+        *{"models", "migrations", "signals", "entries", "items", "formats", "payloads"},
+        *{"rowxml", "instances"},
         *{"context", "conf"},
     },
     {"backends"},
