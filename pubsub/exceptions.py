@@ -12,6 +12,7 @@ PubSubError
 ├── ServerLost              many rows: the rest is not even tried, nobody answers
 ├── QueueFull               more was published than fits the bounded queue
 ├── BackendError            the configured backend cannot do what was asked
+├── AlreadyRelaying         another relay is at work, and the database bears one only
 ├── InvalidItem             cannot be put on the wire; also a ValueError
 │   ├── InvalidNode         the name of a node: empty, too long, no XML text
 │   └── PayloadTooBig       more than the server takes
@@ -124,6 +125,10 @@ class QueueFull(PubSubError):
 
 class BackendError(PubSubError):
     """The configured ``PUBSUB_BACKEND`` cannot do what was asked of it."""
+
+
+class AlreadyRelaying(PubSubError):
+    """Another relay is at work on a database that cannot be divided between several."""
 
 
 class InvalidItem(PubSubError, ValueError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from pubsub.changes import reporting, shelter
-from pubsub.commits import Announcement, on_commit, rows_of_transaction
+from pubsub.commits import Announcement, WaitingRow, on_commit, rows_of_transaction
 from pubsub.context import current_origin
 from pubsub.instances import primary_key
 from pubsub.items import Item, Place
@@ -29,7 +29,8 @@ class Kept(Announcement):
     :ivar leaves: whether it tells where the row has left, which no later state does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, row: WaitingRow) -> None:
+        self._row = row  # which nobody else keeps alive
         self.written: list[boxes.Written] = []
         self.leaves = False
 
@@ -73,7 +74,7 @@ def _keep(outbox: boxes.OutboxBackend, change: Change) -> None:
     earlier = row.announcements()
     outcome = row.after(change.event)
     telling = change.told_as(outcome)
-    kept = Kept()
+    kept = Kept(row)
     row.add(kept, outcome)
     try:
         on_commit(kept, change.using)

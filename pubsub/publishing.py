@@ -129,6 +129,11 @@ def deliver(item: Item, interval: float | None = None) -> None:
         throttle.pass_on(item, interval, _deliver)
 
 
+def report_success(item: Item, item_id: str) -> None:
+    """Tell by ``item_published`` that the server has acknowledged an item."""
+    item_published.send_robust(Item, item=item, item_id=item_id)
+
+
 def report_failure(item: Item, error: BaseException) -> None:
     """Tell by ``publish_failed`` that an item was not published, and why."""
     about = f"{item.id or 'an item'} on {item.node} ({item.event})"
@@ -248,6 +253,6 @@ def _report(item: Item, future: Future[str]) -> None:
         return
     error = future.exception()
     if error is None:
-        item_published.send_robust(Item, item=item, item_id=future.result())
+        report_success(item, future.result())
     else:
         report_failure(item, error)

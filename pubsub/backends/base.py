@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,6 +42,13 @@ class BaseBackend:
         :returns: a Future of the item's id; it fails with a PubSubError.
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
+
+    def send_all(self, items: Sequence[Item], stream: str) -> list[Future[str]]:
+        """Send items of one lane one behind the other, on the stream of that name or not at all.
+
+        :param stream: what :meth:`sign_of_life` has called it.
+        """
+        return [self.send(item) for item in items]
 
     def sign_of_life(self, lane: int) -> Future[str]:
         """Ask the server whether it has heard all that was sent in a lane.

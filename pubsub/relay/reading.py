@@ -1,0 +1,165 @@
+"""Changed rows become items: each is read when it is committed, and what it publishes is written.
+
+A row is locked meanwhile, so that what somebody else makes of it comes after what is written here.
+Rows that others have locked are left for later: the relay waits for nobody, so that nobody can
+wait for it in a circle.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.apps import apps
+from django.db import connections, transaction
+from django.db.models import Model, Q
+
+from pubsub.backends.outbox import Change, OutboxBackend
+from pubsub.changes import items_for, reporting, shelter
+from pubsub.context import originating
+from pubsub.exceptions import NotRegistered, PubSubError
+from pubsub.instances import key_of, primary_key
+from pubsub.items import Item
+from pubsub.models import OutboxItem, State
+from pubsub.publications import Publication
+from pubsub.registry import pubsub
+from pubsub.relay.lanes import Stripe, held, in_order
+
+#: So many changed rows are read in one transaction.
+AT_ONCE = 100
+
+
+class Reader:
+    """Makes items of the changed rows in a stripe of lanes."""
+
+    def __init__(self, stripe: Stripe) -> None:
+        self._stripe = stripe
+        self._outbox = OutboxBackend()
+        #: How many rows were left because somebody else has locked them.
+        self.left = 0
+
+    def turn(self) -> int:
+        """Read some rows; returns how many are done."""
+        self.left = 0
+        using = self._stripe.using
+        with held(self._stripe, Q(state=State.UNREAD)) as lanes:
+            unread = OutboxItem._base_manager.using(using).filter(state=State.UNREAD)
+            found = sorted(in_order(unread, lanes, AT_ONCE), key=lambda row: row.pk)
+            by_model: dict[str, list[OutboxItem]] = {}
+            for row in found:
+                by_model.setdefault(change_of(row)["model"], []).append(row)
+            return sum(self._read(label, rows) for label, rows in by_model.items())
+
+    # Private
+
+    def _read(self, label: str, rows: list[OutboxItem]) -> int:
+        """Read the rows of one model that have changed."""
+        try:
+            model = apps.get_model(label)
+        except LookupError as error:
+            for row in rows:
+                self._set_aside(row, error)
+            return len(rows)
+        if not self._stripe.can_share:
+            # Writes the first row, so that nobody else writes until all is done.
+            return sum(self._read_alone(model, row) for row in rows)
+        return self._make(model, rows)
+
+    def _read_alone(self, model: type[Model], row: OutboxItem) -> int:
+        using = self._stripe.using
+        with transaction.atomic(using=using):
+            OutboxItem._base_manager.using(using).filter(pk=row.pk).update(error="")
+            return self._make(model, [row])
+
+    def _make(self, model: type[Model], rows: list[OutboxItem]) -> int:
+        wanted = {change_of(row)["pk"] for row in rows}
+        keys = {text: key_from(model, text) for text in wanted}
+        states, locked = self._states(model, list(keys.values()))
+        done: list[int] = []
+        for row in rows:
+            key = change_of(row)["pk"]
+            if key in locked:
+                self.left += 1
+                continue
+            state = states.get(key)
+            if state is None or self._write(row, state):
+                done.append(row.pk)  # or deleted since, which has been told by itself
+        using = self._stripe.using
+        OutboxItem._base_manager.using(using).filter(pk__in=done)._raw_delete(using)
+        return len(rows) - self.left
+
+    def _states(self, model: type[Model], keys: list[Any]) -> tuple[dict[str, Model], set[str]]:
+        """The rows with some keys, locked, and the keys of those that others have locked."""
+        using = self._stripe.using
+        features = connections[using].features
+        rows = model._base_manager.using(using).filter(pk__in=keys)
+        if features.has_select_for_update:
+            # Who but refers to a row does not keep us from it, where the database can tell.
+            locking = rows.select_for_update(
+                skip_locked=features.has_select_for_update_skip_locked,
+                no_key=features.has_select_for_no_key_update,
+            )
+            states = {primary_key(row): row for row in locking}
+        else:
+            return {primary_key(row): row for row in rows}, set()
+        if len(states) == len(keys):
+            return states, set()
+        there = {key_of(model, pk) for pk in rows.values_list("pk", flat=True)}
+        return states, there - set(states)
+
+    def _write(self, row: OutboxItem, state: Model) -> bool:
+        """Write what a changed row publishes; returns whether that is done with."""
+        change = change_of(row)
+        try:
+            publication = publication_of(change["publication"])
+        except (LookupError, PubSubError) as error:
+            self._set_aside(row, error)
+            return False
+        errors: list[Exception] = []
+        interval: float | None = None
+        items: list[Item] = []
+        with (
+            reporting(publication, state.pk, change["event"], errors.append),
+            originating(change["origin"]),
+            shelter(publication, self._stripe.using),
+        ):
+            interval, items = items_for(
+                publication,
+                state,
+                change["event"],
+                before=None if change["before"] is None else [(n, i) for n, i in change["before"]],
+                is_reread=True,
+                only_left=change["only_left"],
+            )
+        if errors:
+            self._set_aside(row, errors[0])
+            return False
+        self._outbox.write(items, self._stripe.using, None if change["by_hand"] else interval)
+        return True
+
+    def _set_aside(self, row: OutboxItem, error: Exception) -> None:
+        OutboxItem._base_manager.using(self._stripe.using).filter(pk=row.pk).update(
+            state=State.REFUSED, error=f"{type(error).__name__}: {error}"
+        )
+
+
+def change_of(row: OutboxItem) -> Change:
+    """What became of the row that is to be read."""
+    return cast("Change", row.change)
+
+
+def key_from(model: type[Model], text: str) -> Any:
+    """The primary key that :func:`~pubsub.instances.primary_key` wrote."""
+    assert model._meta.pk is not None  # every concrete model has one
+    key = model._meta.pk.to_python(text)
+    return tuple(key) if isinstance(key, list) else key
+
+
+def publication_of(label: str) -> Publication:
+    """The Publication of a registered model.
+
+    :raises LookupError, NotRegistered: if there is none any more.
+    """
+    model = apps.get_model(label)
+    if not pubsub.is_registered(model):
+        raise NotRegistered(f"{label} is not registered any more")
+    return pubsub.publication_for(model)
