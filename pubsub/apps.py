@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core.checks import register
 from django.utils.module_loading import autodiscover_modules
 
-from pubsub.checks import check_publications, check_settings
+from pubsub.checks import check_outbox, check_publications, check_settings
 
 
 class PubSubConfig(AppConfig):
@@ -19,4 +19,5 @@ class PubSubConfig(AppConfig):
     def ready(self) -> None:
         register(check_settings, "pubsub")
         register(check_publications, "pubsub")
+        register(check_outbox, "pubsub")
         autodiscover_modules("publications")

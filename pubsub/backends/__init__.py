@@ -46,20 +46,19 @@ def get_outbox() -> OutboxBackend | None:
     return cast("OutboxBackend", backend) if backend.is_outbox else None
 
 
-def import_backend(path: str) -> type[BaseBackend]:
+def import_backend(path: str, setting: str = "PUBSUB_BACKEND") -> type[BaseBackend]:
     """The class behind a dotted path.
 
+    :param setting: which names it, for error messages.
     :raises ImproperlyConfigured: when there is none, or it is no backend.
     """
     try:
         backend_class = import_string(path)
     except (ImportError, ValueError) as error:
-        raise ImproperlyConfigured(
-            f"PUBSUB_BACKEND = {path!r} cannot be imported: {error}"
-        ) from error
+        raise ImproperlyConfigured(f"{setting} = {path!r} cannot be imported: {error}") from error
     if not (isinstance(backend_class, type) and issubclass(backend_class, BaseBackend)):
         raise ImproperlyConfigured(
-            f"PUBSUB_BACKEND = {path!r} is no subclass of pubsub.backends.base.BaseBackend"
+            f"{setting} = {path!r} is no subclass of pubsub.backends.base.BaseBackend"
         )
     return backend_class
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, TypedDict
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS
-from django.utils.module_loading import import_string
 
+from pubsub.backends import import_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
 from pubsub.futures import resolved
@@ -158,7 +158,7 @@ class OutboxBackend(BaseBackend):
         """The server, for what is no item; opened when it is needed."""
         with self._server_lock:
             if self._server is None:
-                self._server = import_string(conf.relay_backend)()
+                self._server = import_backend(conf.relay_backend, "PUBSUB_RELAY_BACKEND")()
             return self._server
 
 

@@ -30,6 +30,11 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
             )
         ]
     messages = list(_check_urls())
+    if backend.is_outbox:
+        try:
+            backend = import_backend(conf.relay_backend)  # the one that needs an account
+        except ImproperlyConfigured:
+            return messages  # which is told by check_outbox()
     if backend.manages_nodes:
         numbers = list(_check_numbers())
         # The others read the numbers, so they have to wait until those are some.

@@ -37,7 +37,8 @@ class Crew:
     def __init__(self, using: Sequence[str], *, drains: bool = False) -> None:
         self._drains = drains
         self._stopping = threading.Event()
-        self._backend: BaseBackend = import_backend(conf.relay_backend).for_relay()
+        backend_class = import_backend(conf.relay_backend, "PUBSUB_RELAY_BACKEND")
+        self._backend: BaseBackend = backend_class.for_relay()
         self._bells = {alias: Bell() for alias in using}
         self._ears = [
             Ear(alias, bell)

@@ -38,7 +38,7 @@ AT_ONCE = 500
 SIZE = 8_000_000
 
 #: Seconds after which ejabberd has written to its disk what it has acknowledged.
-SETTLED = 5.0
+SETTLED = 2.0
 
 #: Seconds between two looks at what was to be sent later, and at what has settled.
 LOOK = 1.0
