@@ -83,7 +83,7 @@ setup(
     package_dir={"pubsub.deploy": "deploy", "pubsub.static.pubsub": CLIENT},
     package_data={
         "pubsub": ["py.typed"],
-        "pubsub.deploy": ["*.yml", "*.conf"],
+        "pubsub.deploy": ["*.yml", "*.conf", "*.service"],
         "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt"],
     },
     include_package_data=False,
