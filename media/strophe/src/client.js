@@ -3,6 +3,7 @@ import { pageConfig, resolveConfig, transportUrl } from "./config.js";
 import { Connection } from "./connection.js";
 import { credentials } from "./credentials.js";
 import { Origin } from "./origin.js";
+import { NEWS } from "./repeats.js";
 import { isolated, report } from "./report.js";
 import { Requests } from "./requests.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
@@ -228,30 +229,35 @@ export class PubSubClient extends EventTarget {
    */
   #onItem(feed, notification) {
     const own = this.#origin.made(notification.item);
+    const moment = feed.news(notification);
     if (own && this.#excludeSelf) {
-      feed.notify(notification, own); // no news, but a subscription may ask for it
+      feed.notify(notification, own, moment); // no news, but a subscription may ask for it
       return;
     }
-    this.#attention.item(() => {
-      this.#remember(feed, notification.item);
-      feed.notify(notification, own);
-    });
+    const show = () => {
+      this.#remember(feed, notification.item, moment);
+      feed.notify(notification, own, moment);
+    };
+    moment === NEWS ? this.#attention.item(show) : show();
   }
 
   /**
    * The original's way: one callback for all nodes.
    * @param {Feed} feed
    * @param {Item} item
+   * @param {number} moment
    */
-  #remember(feed, { entry }) {
+  #remember(feed, { entry }, moment) {
     if (!entry) {
       return;
     }
     const { jQuery } = /** @type {any} */ (window);
     const wrapped = jQuery ? jQuery(entry) : entry;
-    this.updates.push(wrapped);
-    this.updates.splice(0, this.updates.length - UPDATES);
-    if (feed.hears(BARE)) {
+    if (moment === NEWS) {
+      this.updates.push(wrapped);
+      this.updates.splice(0, this.updates.length - UPDATES);
+    }
+    if (feed.hears(BARE, moment)) {
       isolated(this.#options.event_cb, wrapped, this);
     }
   }

@@ -65,6 +65,14 @@ export function readItem(element, node, onProblem = () => {}) {
   };
 }
 
+/**
+ * The number that an item's publisher has given it, "source.number".
+ * @param {Item} item
+ */
+export function readSeq({ entry }) {
+  return (entry && child(entry, "meta", META_NS)?.getAttribute("seq")) ?? undefined;
+}
+
 // Private
 
 /** @param {unknown} value @returns {value is Element} */

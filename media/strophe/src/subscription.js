@@ -1,9 +1,12 @@
 import { backoff } from "./backoff.js";
 import { PubSubError } from "./errors.js";
+import { readSeq } from "./payloads.js";
+import { NEWS, Repeats } from "./repeats.js";
 import { isolated, report } from "./report.js";
 import { subscribe, unsubscribe } from "./stanzas.js";
 
 /** @typedef {import("./stanzas.js").Item} Item */
+/** @typedef {import("./stanzas.js").Notification} Notification */
 
 /**
  * What a page wants to hear of a node. Each is called by itself: an exception in one disturbs
@@ -28,8 +31,9 @@ export class Subscription {
    * @param {Feed} feed
    * @param {Handlers} handlers
    * @param {boolean} excludeSelf
+   * @param {number} since  the moment of the feed at which it came
    */
-  constructor(feed, handlers, excludeSelf) {
+  constructor(feed, handlers, excludeSelf, since) {
     this.#feed = feed;
     /** @readonly */
     this.node = feed.node;
@@ -37,6 +41,8 @@ export class Subscription {
     this.handlers = handlers;
     /** @readonly */
     this.excludeSelf = excludeSelf;
+    /** @readonly */
+    this.since = since;
   }
 
   /**
@@ -59,6 +65,7 @@ export class Feed {
   #onEnd;
   /** @type {Set<Subscription>} */
   #listeners = new Set();
+  #repeats = new Repeats();
   #subscribed = "";
   #round = 0;
   #attempt = 0;
@@ -80,11 +87,14 @@ export class Feed {
   }
 
   /**
-   * Whether these very handlers are among the listeners'.
+   * Whether these very handlers are among those of the listeners who came at a moment or later.
    * @param {Handlers} handlers
+   * @param {number} moment
    */
-  hears(handlers) {
-    return [...this.#listeners].some((listener) => listener.handlers === handlers);
+  hears(handlers, moment) {
+    return [...this.#listeners].some(
+      (listener) => listener.handlers === handlers && listener.since >= moment,
+    );
   }
 
   /**
@@ -92,7 +102,7 @@ export class Feed {
    * @param {boolean} [excludeSelf]
    */
   add(handlers, excludeSelf = false) {
-    const subscription = new Subscription(this, handlers, excludeSelf);
+    const subscription = new Subscription(this, handlers, excludeSelf, this.#repeats.now);
     this.#listeners.add(subscription);
     if (this.#listeners.size === 1) {
       this.renew();
@@ -116,20 +126,37 @@ export class Feed {
   }
 
   /**
-   * @param {import("./stanzas.js").Notification} notification
-   * @param {boolean} [own]  an item that this page's own request has published
+   * From which moment on those who came have not heard of it: 0 when nobody has. To be asked once
+   * for each notification.
+   * @param {Notification} notification
    */
-  notify(notification, own = false) {
+  news(notification) {
+    switch (notification.kind) {
+      case "item":
+        return this.#repeats.item(notification.item.id, readSeq(notification.item));
+      case "retract":
+        return this.#repeats.retract(notification.id);
+      default:
+        return NEWS;
+    }
+  }
+
+  /**
+   * @param {Notification} notification
+   * @param {boolean} [own]  an item that this page's own request has published
+   * @param {number} [moment]  only those are told who came then or later
+   */
+  notify(notification, own = false, moment = this.news(notification)) {
     switch (notification.kind) {
       case "item":
         this.#each(({ onItem }, excludeSelf) => {
           if (!(own && excludeSelf)) {
             isolated(onItem, notification.item);
           }
-        });
+        }, moment);
         break;
       case "retract":
-        this.#each((handlers) => isolated(handlers.onRetract, notification.id));
+        this.#each((handlers) => isolated(handlers.onRetract, notification.id), moment);
         break;
       case "delete":
         // It may be made again, without our subscription.
@@ -149,6 +176,7 @@ export class Feed {
     clearTimeout(this.#retry);
     const round = ++this.#round;
     const jid = this.#connection.subscriber;
+    this.#repeats.interrupted();
     if (!this.#wanted || this.#connection.state !== "online") {
       return;
     }
@@ -210,10 +238,15 @@ export class Feed {
     }
   }
 
-  /** @param {(handlers: Handlers, excludeSelf: boolean) => void} call */
-  #each(call) {
-    for (const { handlers, excludeSelf } of [...this.#listeners]) {
-      call(handlers, excludeSelf);
+  /**
+   * @param {(handlers: Handlers, excludeSelf: boolean) => void} call
+   * @param {number} [moment]
+   */
+  #each(call, moment = NEWS) {
+    for (const { handlers, excludeSelf, since } of [...this.#listeners]) {
+      if (since >= moment) {
+        call(handlers, excludeSelf);
+      }
     }
   }
 }

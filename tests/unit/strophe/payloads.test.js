@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { buildEntry, readItem } from "../../../media/strophe/src/payloads.js";
+import { buildEntry, readItem, readSeq } from "../../../media/strophe/src/payloads.js";
 import { element } from "./dom.js";
 
 const ATOM = "http://www.w3.org/2005/Atom";
@@ -55,8 +55,17 @@ test("an item has node, id, event, time and origin of its publication", () => {
   assert.equal(read.data, undefined);
 });
 
+test("an item may bear the number of its sending, which is no part of what pages get", () => {
+  const read = item(entry('<meta xmlns="urn:django-pubsub:1" seq="a1.7"/>Hello'));
+  assert.equal(readSeq(read), "a1.7");
+  assert.equal("seq" in read, false);
+  assert.equal(readSeq(item(entry('<meta xmlns="urn:django-pubsub:1"/>'))), undefined);
+  assert.equal(readSeq(item("")), undefined);
+});
+
 test("somebody else's meta is not ours", () => {
   assert.equal(item(entry('<meta event="x"/>')).event, undefined);
+  assert.equal(readSeq(item(entry('<meta seq="a1.7"/>'))), undefined);
 });
 
 test("an item without payload, or with a foreign one, is an item nevertheless", () => {

@@ -3,6 +3,7 @@ import { mock, test } from "node:test";
 
 import { PubSubError } from "../../../media/strophe/src/errors.js";
 import { checkHandlers, Feed } from "../../../media/strophe/src/subscription.js";
+import { element } from "./dom.js";
 
 /** A connection that remembers what is asked of it and answers what the test says. */
 class FakeConnection {
@@ -26,6 +27,12 @@ const refusal = (condition, type = "cancel", pubsubCondition = "") =>
   new PubSubError(condition, { condition, type, pubsubCondition });
 const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
 const item = (id) => ({ kind: "item", node: "/n", item: { node: "/n", id } });
+const gone = (id) => ({ kind: "retract", node: "/n", id });
+const numbered = (id, seq) => {
+  const meta = `<meta xmlns="urn:django-pubsub:1" seq="${seq}"/>`;
+  const entry = element(`<entry xmlns="http://www.w3.org/2005/Atom">${meta}</entry>`);
+  return { kind: "item", node: "/n", item: { node: "/n", id, entry, seq } };
+};
 
 function feed(connection = new FakeConnection()) {
   return { connection, feed: new Feed("/n", "pubsub.x", connection) };
@@ -146,6 +153,63 @@ test("a retraction is always told", () => {
   node.add({ onRetract: (id) => heard.push(id) }, true);
   node.notify({ kind: "retract", node: "/n", id: "1" }, true);
   assert.deepEqual(heard, ["1"]);
+});
+
+test("a repeat is told to no listener, and survives a new connection", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  const note = { onItem: ({ seq }) => heard.push(seq), onRetract: (id) => heard.push(`-${id}`) };
+  node.add(note);
+  node.add(note, true);
+  node.notify(numbered("1", "s.1"));
+  node.notify(numbered("1", "s.2"));
+  node.renew();
+  node.notify(numbered("1", "s.1"));
+  node.notify(numbered("1", "s.2"));
+  node.notify(gone("1"));
+  node.notify(numbered("1", "s.2"));
+  node.notify(gone("1"));
+  node.notify(numbered("1", "s.4"));
+  assert.deepEqual(heard, ["s.1", "s.1", "s.2", "s.2", "-1", "-1", "s.4", "s.4"]);
+});
+
+test("who came later hears a repeat of what is there, and nothing that is over", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  const note = (name) => ({ onItem: ({ seq }) => heard.push([name, seq]) });
+  node.add(note("early"));
+  node.notify(numbered("1", "s.1"));
+  node.notify(numbered("1", "s.2"));
+  node.add(note("late"));
+  for (let run = 0; run < 2; run++) {
+    node.notify(numbered("1", "s.1"));
+    node.notify(numbered("1", "s.2"));
+  }
+  assert.deepEqual(heard, [["early", "s.1"], ["early", "s.2"], ["late", "s.2"]]);
+});
+
+test("who comes while an item is told has not heard it", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  let once = () => node.add({ onItem: ({ seq }) => heard.push(seq) });
+  node.add({ onItem: () => { once(); once = () => {}; } });
+  node.notify(numbered("1", "s.1"));
+  assert.deepEqual(heard, []);
+  node.notify(numbered("1", "s.1"));
+  assert.deepEqual(heard, ["s.1"]);
+});
+
+test("a node that is made again numbers on, and loses nothing", () => {
+  const { feed: node } = feed();
+  const heard = [];
+  node.add({ onItem: ({ seq }) => heard.push(seq), onRetract: (id) => heard.push(`-${id}`) });
+  node.notify(numbered("1", "s.1"));
+  node.notify(gone("2"));
+  node.notify({ kind: "delete", node: "/n" });
+  node.notify(numbered("1", "s.1"));
+  node.notify(numbered("1", "s.2"));
+  node.notify(gone("2"));
+  assert.deepEqual(heard, ["s.1", "-2", "s.2", "-2"]);
 });
 
 test("an exception in a callback is reported and disturbs no other", (t) => {
