@@ -19,6 +19,9 @@ FRESH = (State.UNREAD, State.WAITING)
 #: What has failed: it is sent later, or not again by itself.
 FAILED = (State.LATER, State.REFUSED)
 
+#: What the server has not acknowledged.
+UNSENT = (*FRESH, *FAILED)
+
 
 @dataclass(frozen=True)
 class Status:
@@ -41,7 +44,7 @@ def status(using: str | None = None) -> Status:
 
     :param using: its alias; the default one's otherwise.
     """
-    rows = OutboxItem.objects.using(using).filter(state__in=(*FRESH, *FAILED)).order_by()
+    rows = OutboxItem.objects.using(using).filter(state__in=UNSENT).order_by()
     found = rows.values_list("state").annotate(Count("id"), Min("at"))
     counts = {state: count for state, count, _ in found}
     oldest = min((at for state, _, at in found if state in FRESH), default=None)
@@ -71,5 +74,5 @@ def discard(queryset: QuerySet[OutboxItem]) -> int:
     """
     # delete() would read the rows first where somebody hears of deletions, and then delete what
     # may have been sent meanwhile.
-    unsent = queryset.order_by().exclude(state=State.SENT)
+    unsent = queryset.order_by().filter(state__in=UNSENT)
     return unsent._raw_delete(unsent.db)
