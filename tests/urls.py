@@ -1,5 +1,6 @@
 """The URLs of the tests."""
 
-from django.urls import URLPattern, URLResolver
+from django.contrib import admin
+from django.urls import path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns = [path("admin/", admin.site.urls)]
