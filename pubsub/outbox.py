@@ -38,6 +38,10 @@ class Status:
     refused: int
     lag: float
 
+    def __str__(self) -> str:
+        words = f"{self.waiting} waiting, {self.later} later, {self.refused} set aside"
+        return f"{words}; lag {self.lag:.1f} s"
+
 
 def status(using: str | None = None) -> Status:
     """How full the outbox of a database is.
@@ -61,10 +65,11 @@ def retry(queryset: QuerySet[OutboxItem]) -> int:
 
     :returns: how many of the rows that was; those that have not failed are left alone.
     """
-    # What had to be read first is read again: the row may have changed since.
-    state = Case(When(change__isnull=False, then=Value(State.UNREAD)), default=State.WAITING)
+    # What had to be read first is read again: the row may have changed since.  The others are left
+    # to a relay that holds their lane: it may be sending a later state at this moment.
+    state = Case(When(change__isnull=False, then=Value(State.UNREAD)), default=State.LATER)
     failed = queryset.order_by().filter(state__in=FAILED)
-    return failed.update(state=state, tries=0, due=None, error="")
+    return failed.update(state=state, tries=0, due=now(), error="")
 
 
 def discard(queryset: QuerySet[OutboxItem]) -> int:

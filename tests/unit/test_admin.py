@@ -143,9 +143,7 @@ def test_nothing_can_be_added_changed_or_deleted_by_a_form(staff):
 def test_what_has_failed_is_tried_again(staff):
     rows = [row(State.REFUSED), row(State.LATER)]
     assert act(staff("change"), "retry", *rows) == ["2 to be tried again."]
-    assert {(r.state, r.tries, r.error) for r in OutboxItem.objects.all()} == {
-        (State.WAITING, 0, "")
-    }
+    assert {(r.state, r.tries, r.error) for r in OutboxItem.objects.all()} == {(State.LATER, 0, "")}
 
 
 def test_what_has_not_failed_is_passed_over_and_said(staff):

@@ -47,7 +47,8 @@ def test_what_has_failed_is_tried_again_as_if_for_the_first_time(row, rows):
     for state in (State.LATER, State.REFUSED):
         row(state)
     assert outbox.retry(rows.all()) == 2
-    assert set(rows.values_list("state", "tries", "due", "error")) == {(State.WAITING, 0, None, "")}
+    assert set(rows.values_list("state", "tries", "error")) == {(State.LATER, 0, "")}
+    assert not rows.filter(due__gt=now()).exists()
 
 
 def test_a_row_that_had_to_be_read_is_read_again(row, rows):
@@ -56,7 +57,7 @@ def test_a_row_that_had_to_be_read_is_read_again(row, rows):
     row(State.REFUSED)
     assert outbox.retry(rows.all()) == 3
     states = list(rows.order_by("id").values_list("state", flat=True))
-    assert states == [State.UNREAD, State.UNREAD, State.WAITING]
+    assert states == [State.UNREAD, State.UNREAD, State.LATER]
 
 
 @pytest.mark.parametrize("state", [State.UNREAD, State.WAITING, State.SENT])
@@ -79,7 +80,7 @@ def test_only_the_rows_of_the_queryset_are_touched(row, rows):
     row(State.REFUSED)
     assert outbox.retry(rows.filter(node="/n").order_by("-id")) == 1
     assert outbox.discard(rows.filter(node="/other").order_by("-id").defer("payload")) == 1
-    assert [(kept.node, kept.state) for kept in rows.all()] == [("/n", State.WAITING)]
+    assert [(kept.node, kept.state) for kept in rows.all()] == [("/n", State.LATER)]
 
 
 @pytest.mark.parametrize("operation", [outbox.retry, outbox.discard])
@@ -104,6 +105,11 @@ def test_a_slice_is_refused_rather_than_widened(row, rows):
         with pytest.raises(TypeError, match="slice"):
             operation(rows.all()[:1])
     assert rows.count() == 1
+
+
+def test_a_status_says_in_words_what_waits():
+    status = outbox.Status(waiting=3, later=1, refused=2, lag=1.25)
+    assert str(status) == "3 waiting, 1 later, 2 set aside; lag 1.2 s"
 
 
 def test_an_empty_outbox_has_no_lag(row, database):
