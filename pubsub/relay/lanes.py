@@ -54,13 +54,14 @@ def open_lanes(using: str) -> None:
 
 
 @contextmanager
-def held(stripe: Stripe, wanted: Q) -> Iterator[dict[int, str]]:
+def held(stripe: Stripe, wanted: Q, limit: int = AT_ONCE) -> Iterator[dict[int, str]]:
     """Hold lanes, those with the oldest rows first, that nobody else holds.
 
     A transaction lasts as long as the block; where a database knows no locks on rows there is one
     relay only, and no transaction.
 
     :param wanted: which rows a lane must have.
+    :param limit: so many lanes at most.
     :returns: the numbers of the lanes, with their sources.
     """
     rows = OutboxItem._base_manager.using(stripe.using).filter(wanted, lane=OuterRef("pk"))
@@ -70,12 +71,12 @@ def held(stripe: Stripe, wanted: Q) -> Iterator[dict[int, str]]:
         .order_by(Subquery(rows.order_by("id").values("id")[:1]), "pk")
     )
     if not stripe.can_share:
-        yield dict(lanes.values_list("pk", "source")[:AT_ONCE])
+        yield dict(lanes.values_list("pk", "source")[:limit])
         return
     features = connections[stripe.using].features
     with transaction.atomic(using=stripe.using):
         locked = lanes.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-        yield dict(locked.values_list("pk", "source")[:AT_ONCE])
+        yield dict(locked.values_list("pk", "source")[:limit])
 
 
 def in_order(rows: QuerySet[OutboxItem], lanes: dict[int, str], limit: int) -> Iterator[OutboxItem]:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
 from pubsub.exceptions import StreamLost
-from pubsub.items import Item, Place
+from pubsub.items import LANES, Item, Place
 from pubsub.models import OutboxItem, OutboxLane, State
 from pubsub.payloads import marked
 from pubsub.publishing import report_failure, report_success
@@ -239,7 +239,7 @@ class Worker:
     def _wake(self) -> None:
         """Let those wait again whose time has come."""
         due = Q(state=State.LATER, due__lte=timezone.now())
-        with held(self.stripe, due) as lanes:
+        with held(self.stripe, due, LANES) as lanes:
             if lanes:
                 self._rows.filter(due, lane__in=lanes).update(state=State.WAITING, due=None)
 
@@ -264,7 +264,7 @@ class Worker:
         if self._backend.sign_of_life(self.stripe.number).result() != self._stream:
             self._is_connected = False
             return
-        with held(self.stripe, Q(state=State.SENT)) as lanes:
+        with held(self.stripe, Q(state=State.SENT), LANES) as lanes:
             self._send_again(lanes)
             settled = self._rows.filter(state=State.SENT, lane__in=lanes, sent__lt=before)
             settled._raw_delete(self.stripe.using)
