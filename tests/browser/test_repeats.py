@@ -94,16 +94,15 @@ def test_another_source_is_another_publisher(page, send):
     assert said(page, "s3")["onItem"] == ["s1", "s2", "s1", "s3"]
 
 
-def test_what_was_taken_back_stays_away(page, node, send):
+def test_what_was_taken_back_is_away_in_the_end(page, node, send):
     for _ in range(2):
-        send(1)
+        send(1, 2)
         retract(node, "42").result(10)
     send(3, item_id="43")
-    assert said(page, "s3") == {
-        "event_cb": ["s1", "s3"],
-        "onItem": ["s1", "s3"],
-        "onRetract": ["42"],
-    }
+    heard = said(page, "s3")
+    # Whether it is the old retraction that came again nobody can tell.
+    assert heard["onItem"] == heard["event_cb"] == ["s1", "s2", "s2", "s3"]
+    assert heard["onRetract"] == ["42", "42"]
 
 
 def test_numbers_are_remembered_over_a_new_connection(page, node, send):

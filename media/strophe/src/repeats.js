@@ -16,7 +16,6 @@ const STALE = Infinity;
  * @property {string} number  digits, as many as it takes
  * @property {number} told  at which moment
  * @property {boolean} gone  whether it was taken back
- * @property {boolean} again  whether it was taken back before its last item came
  */
 
 /**
@@ -40,21 +39,20 @@ export class Repeats {
   item(id, seq = "") {
     this.now++;
     const known = this.#known.get(id) ?? UNKNOWN;
-    const again = known.gone || known.again;
-    const state = { ...known, told: this.now, gone: false, again };
+    const state = { ...known, told: this.now, gone: false };
     const [, source, number] = /^([a-z0-9]+)\.0*(\d+)$/.exec(seq) ?? [];
     if (number === undefined) {
       return known === UNKNOWN ? NEWS : this.#keep(id, state);
     }
     const step = known.source === source ? compare(number, known.number) : 1;
-    if (step < 0 || (step === 0 && known.gone && !known.again)) {
+    if (step < 0) {
       return STALE;
     }
     if (step === 0 && !known.gone) {
       return this.#repeated(known);
     }
-    // The same number after a retraction is news where that may have been a repeat of an earlier
-    // one: better shown for a moment than lost.
+    // The same number after a retraction is news: that may have been a repeat of an earlier one. If
+    // it was not, it is repeated as well, in a moment.
     return this.#keep(id, { ...state, source, number });
   }
 
@@ -97,7 +95,7 @@ export class Repeats {
 }
 
 /** @type {Known} */
-const UNKNOWN = { source: "", number: "", told: NEWS, gone: false, again: false };
+const UNKNOWN = { source: "", number: "", told: NEWS, gone: false };
 
 /**
  * Below, at or above 0, as the first number is less, the same or greater. No type holds all of

@@ -167,7 +167,7 @@ test("a repeat is told to no listener, and survives a new connection", () => {
   node.notify(numbered("1", "s.1"));
   node.notify(numbered("1", "s.2"));
   node.notify(gone("1"));
-  node.notify(numbered("1", "s.2"));
+  node.notify(numbered("1", "s.1"));
   node.notify(gone("1"));
   node.notify(numbered("1", "s.4"));
   assert.deepEqual(heard, ["s.1", "s.1", "s.2", "s.2", "-1", "-1", "s.4", "s.4"]);
