@@ -99,6 +99,7 @@ def make_items(
             number,
             is_reread,
             configuration_of(publication, node),
+            publication.has_own_ids,
         )
         for node, item_id in places
     ]

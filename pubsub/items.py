@@ -45,6 +45,8 @@ class Item:
     :param sequence: of a registered model's items: grows with the states of its rows, in the order
         in which this process saw them.
     :param is_reread: whether the row was read back, without a lock, after the number was taken.
+    :param is_own: whether it is one row's, or has an id that no other ever has: what comes later is
+        later.
     :param configuration: what the node is to be like if it has to be created (XEP-0060 §16.4.4),
         laid over PUBSUB_NODE_DEFAULTS.
     """
@@ -57,6 +59,7 @@ class Item:
     sequence: int | None = field(default=None, compare=False, repr=False)
     is_reread: bool = field(default=False, compare=False, repr=False)
     configuration: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    is_own: bool = field(default=False, compare=False, repr=False)
 
     @property
     def is_retraction(self) -> bool:

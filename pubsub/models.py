@@ -36,6 +36,8 @@ class OutboxItem(models.Model):
     payload = models.TextField(blank=True)
     at = models.DateTimeField("happened")
     configuration = models.JSONField(default=dict)
+    #: Whether what has a greater id is a later state of the item: then it bears its number.
+    is_numbered = models.BooleanField(default=False)
     #: Seconds between two updates of the item.
     interval = models.FloatField(null=True)
     #: Of a row that has to be read first: which, and what became of it.

@@ -208,6 +208,16 @@ class Publication:
         return frozenset(f for f in self.model._meta.concrete_fields if f.name in names)
 
     @cached_property
+    def has_own_ids(self) -> bool:
+        """Whether an item is one row's: then its states come in order, by the lock on the row."""
+        if type(self).get_item_id is not Publication.get_item_id:
+            return False
+        if self.item_id in ("pk", None):
+            return True
+        field: Any = self.model._meta.get_field(self.item_id)
+        return bool(field.unique)
+
+    @cached_property
     def relations(self) -> frozenset[str]:
         """The many-to-many fields among those that are published."""
         names = {field.name for field in self.model._meta.many_to_many}

@@ -172,6 +172,8 @@ def _row(item: Item, interval: float | None) -> OutboxItem:
         payload=item.payload,
         at=item.at,
         configuration=_as_json(item.configuration),
+        # Two transactions that publish on one id by hand may commit in another order.
+        is_numbered=item.is_own or item.id is None,
         interval=interval,
     )
 

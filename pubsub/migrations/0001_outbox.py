@@ -81,6 +81,7 @@ class Migration(migrations.Migration):
                 ("payload", models.TextField(blank=True)),
                 ("at", models.DateTimeField(verbose_name="happened")),
                 ("configuration", models.JSONField(default=dict)),
+                ("is_numbered", models.BooleanField(default=False)),
                 ("interval", models.FloatField(null=True)),
                 ("change", models.JSONField(null=True)),
                 ("due", models.DateTimeField(null=True)),

@@ -304,7 +304,9 @@ def item_of(row: OutboxItem, source: str = "") -> Item:
 
     :param source: marks its payload, so that pages know repeats.
     """
-    payload = marked(row.payload, f"{source}.{row.pk}") if row.payload and source else row.payload
+    payload = row.payload
+    if payload and source and row.is_numbered:
+        payload = marked(payload, f"{source}.{row.pk}")
     return Item(row.node, row.item_id, row.event, payload, row.at, configuration=row.configuration)
 
 

@@ -42,7 +42,8 @@ export class Repeats {
     const state = { ...known, told: this.now, gone: false };
     const [, source, number] = /^([a-z0-9]+)\.0*(\d+)$/.exec(seq) ?? [];
     if (number === undefined) {
-      return known === UNKNOWN ? NEWS : this.#keep(id, state);
+      // Whether what is numbered comes before or after it nobody knows.
+      return known === UNKNOWN ? NEWS : this.#keep(id, { ...state, source: "", number: "" });
     }
     const step = known.source === source ? compare(number, known.number) : 1;
     if (step < 0) {

@@ -206,6 +206,25 @@ def test_each_item_of_a_log_has_an_id_of_its_own(register):
     assert first != second
 
 
+def test_the_items_of_one_row_are_numbered_and_those_that_rows_share_are_not(register):
+    class Shared(Publication):
+        def get_item_id(self, instance):
+            return "the newest"
+
+    register(Author)
+    register(Post, Shared)
+    register(Seat, item_id="number")
+    Author.objects.create(name="Ada")
+    Post.objects.create(title="Tea")
+    Seat.objects.create(number=7)
+    numbered = dict(OutboxItem.objects.values_list("node", "is_numbered"))
+    assert numbered == {
+        "/testapp/Author": True,
+        "/testapp/Post": False,
+        "/testapp/Seat": True,
+    }
+
+
 def test_a_publication_with_relations_is_left_to_be_read(register):
     register(Post, m2m=["readers"])
     post = Post.objects.create(title="Tea")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,7 +78,8 @@ def put(outbox: OutboxBackend) -> Callable[..., int]:
 
     def put(text: str, id: str = "7", node: str = "/n", interval: float | None = None, **kw: Any):
         kw.setdefault("event", "updated")
-        (row,) = outbox.write([make_item(node, text, id=id, **kw)], None, interval)
+        item = replace(make_item(node, text, id=id, **kw), is_own=True)
+        (row,) = outbox.write([item], None, interval)
         return row.pk
 
     return put

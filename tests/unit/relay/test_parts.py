@@ -26,6 +26,7 @@ def site(tmp_path):
     """The alias of an SQLite database in a file."""
     connections.settings["site"] = {
         **connections.settings["default"],
+        "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(tmp_path / "db.sqlite3"),
     }
     yield "site"

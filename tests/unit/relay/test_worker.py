@@ -39,6 +39,16 @@ def test_rows_are_sent_in_their_order_and_marked_with_their_numbers(worker, serv
     assert server.marks == [f"{source}.{pk}" for pk in pks]
 
 
+def test_what_two_transactions_may_commit_in_another_order_bears_no_number(worker, server, put):
+    """The page could not tell the later one by it."""
+    publish("/n", "by hand, on an id that others publish on", item_id="7")
+    publish("/n", "by hand, with an id of its own")
+    worker.turn()
+    first, second = server.marks
+    assert first == ""
+    assert second != ""
+
+
 def test_a_row_that_has_settled_is_removed(worker, put, states):
     pk = put("x")
     worker.turn()

@@ -26,7 +26,7 @@ test("each id has its own number", () => {
 });
 
 test("another source, or none, is news", () => {
-  assert.equal(told("1=s.5 1=t.1 1=t.1 1 1 1=t.1 1=t.2"), "1=s.5 1=t.1 1 1 1=t.2");
+  assert.equal(told("1=s.5 1=t.1 1=t.1 1 1 1=t.1 1=t.2"), "1=s.5 1=t.1 1 1 1=t.1 1=t.2");
 });
 
 test("what is no number is as good as none", () => {
