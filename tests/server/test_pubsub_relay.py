@@ -144,7 +144,7 @@ def test_without_its_tables_it_says_what_to_do(site, tmp_path):
     (tmp_path / "db.sqlite3").unlink()
     status, _, complaints = run(site, "pubsub_relay")
     assert status == 1
-    assert "has `manage.py migrate` been run?" in complaints
+    assert "no such table: pubsub_outboxlane. Has `manage.py migrate` been run?" in complaints
 
 
 def test_a_relay_that_would_only_fill_the_outbox_is_refused(site, tmp_path):

@@ -15,7 +15,7 @@ from django.db import Error, connections, router
 from pubsub import outbox
 from pubsub.exceptions import PubSubError
 from pubsub.management.commands._terminal import Ending, InterruptibleCommand
-from pubsub.models import OutboxItem
+from pubsub.models import OutboxItem, OutboxLane
 from pubsub.relay.alone import alone
 from pubsub.relay.crew import Crew
 
@@ -57,7 +57,9 @@ class Command(InterruptibleCommand):
         except (PubSubError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except Error as error:
-            raise CommandError(f"{error} (has `manage.py migrate` been run?)") from error
+            is_missing = any(m._meta.db_table in str(error) for m in (OutboxItem, OutboxLane))
+            hint = " Has `manage.py migrate` been run?" if is_missing else ""
+            raise CommandError(f"{str(error).strip()}.{hint}") from error
 
     def chosen(self, named: list[str] | None) -> list[str]:
         """The databases that were named; all that have an outbox, where none was."""
@@ -119,6 +121,8 @@ class Command(InterruptibleCommand):
         try:
             return "; ".join(str(outbox.status(alias)) for alias in databases)
         except Error as error:
+            for alias in databases:  # of those that are gone none comes back by itself
+                connections[alias].close()
             return f"not known what waits: {error}"
 
     def tell(self, line: str) -> None:
