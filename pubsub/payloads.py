@@ -31,6 +31,9 @@ _META = f'<meta xmlns="{NS_META}"'
 #: ejabberd's limit, which cannot be raised, in bytes.
 MAX_PAYLOAD = 250_000
 
+#: Of these so many are kept free for the mark that a payload gets when it is sent.
+MARK = 64
+
 _XML_CHARS = "\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff"
 _ALL_XML = re.compile(f"[{_XML_CHARS}]*")
 _NOT_XML = re.compile(f"[^{_XML_CHARS}]")
@@ -57,11 +60,12 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
     meta = f'{_META} event="{event}" at="{timestamp(at)}"{source}/>'
     entry = _entry(value, meta)
     # No character takes more than four bytes.
-    size = len(entry.encode("utf-8", "surrogatepass")) if len(entry) * 4 > MAX_PAYLOAD else 0
+    is_small = (len(entry) + MARK) * 4 <= MAX_PAYLOAD
+    size = 0 if is_small else len(entry.encode("utf-8", "surrogatepass")) + MARK
     if size > MAX_PAYLOAD:
         raise PayloadTooBig(
-            f"{about} has {size:,} bytes as XML, and the server takes {MAX_PAYLOAD:,}; publish a "
-            "reference to it instead"
+            f"{about} would have {size:,} bytes as XML, and the server takes {MAX_PAYLOAD:,}; "
+            "publish a reference to it instead"
         )
     check_xml(entry, about)
     return entry
@@ -71,8 +75,8 @@ def marked(payload: str, mark: str) -> str:
     """An ``<entry>`` that bears the number of its sending, by which pages know repeats.
 
     :param payload: what :func:`make_payload` has made.
-    :param mark: ``source.number``: of two items of one id and one source the one with the greater
-        number is the later one.
+    :param mark: ``source.number``, which fits :data:`MARK` bytes as an attribute: of two items of
+        one id and one source the one with the greater number is the later one.
     """
     return payload.replace(_META, f'{_META} seq="{mark}"', 1)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.exceptions import InvalidItem, PayloadTooBig
-from pubsub.payloads import MAX_PAYLOAD, XML, is_payload, make_payload, timestamp
+from pubsub.payloads import MARK, MAX_PAYLOAD, XML, is_payload, make_payload, marked, timestamp
 from tests.testapp.models import Author, Post
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -198,9 +198,10 @@ def test_values_of_other_types_are_refused_by_name(value):
         payload(value)
 
 
-def test_a_payload_may_have_250_000_bytes_and_no_more():
-    room = MAX_PAYLOAD - len(payload(""))
-    assert len(payload("x" * room)) == MAX_PAYLOAD
+def test_a_payload_may_have_250_000_bytes_with_its_mark_and_no_more():
+    room = MAX_PAYLOAD - MARK - len(payload(""))
+    biggest = payload("x" * room)
+    assert len(marked(biggest, f"{'z' * 16}.{2**63}")) <= MAX_PAYLOAD
     with pytest.raises(PayloadTooBig, match="250,001 bytes"):
         payload("x" * (room + 1))
 
