@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pubsub.exceptions import ConnectError, StreamError, StreamLost
 
 #: Seconds before the second attempt, and the most that is ever waited.
-FIRST, LONGEST = 0.5, 30.0
+FIRST, LONGEST = 0.5, 10.0
 
 #: What may be over at the next attempt; all other errors need somebody to change something.
 PASSING = (ConnectError, StreamLost)
@@ -53,6 +53,10 @@ class Attempts:
         self.failures += 1
         self.error = error
         self.next = time.monotonic() + delay(self.failures)
+
+    def hasten(self) -> None:
+        """Make the next attempt due: there will not be many more."""
+        self.next = 0.0
 
     def succeeded(self) -> None:
         """Note that there is a stream."""
