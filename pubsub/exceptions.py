@@ -6,6 +6,7 @@ PubSubError
 │   ├── TLSError            no verified TLS, so nothing was sent
 │   ├── AuthenticationError the server refused the account, or offers no safe mechanism
 │   └── StreamLost          an open stream ended before the answer came
+│       └── RequestFatal    each stream that it was sent on ended over it
 ├── RequestTimeout          the server did not answer in time
 ├── RequestRefused          the server answered with an error (``condition`` tells which)
 │   └── SubscriptionRefused it will not let us listen to a node
@@ -58,6 +59,10 @@ class AuthenticationError(StreamError):
 
 class StreamLost(StreamError):
     """The stream ended after the request was sent; whether it took effect is unknown."""
+
+
+class RequestFatal(StreamLost):
+    """The server ends the stream whenever it gets this request; it is not sent any more."""
 
 
 class RequestTimeout(PubSubError):

@@ -43,10 +43,12 @@ class BaseBackend:
         """
         raise NotImplementedError(f"{type(self).__name__} must define send()")
 
-    def send_all(self, items: Sequence[Item], stream: str) -> list[Future[str]]:
-        """Send items of one lane one behind the other, on the stream of that name or not at all.
+    def send_all(self, items: Sequence[Item], stream: str = "") -> list[Future[str]]:
+        """Send items one behind the other, on one stream only.
 
-        :param stream: what :meth:`sign_of_life` has called it.
+        :param items: of lanes that have the same stream, as those of one lane always do.
+        :param stream: its name, from :meth:`sign_of_life`; empty: any.  If it is gone all fail.
+        :returns: their Futures; see :meth:`send`.
         """
         return [self.send(item) for item in items]
 
@@ -66,8 +68,15 @@ class BaseBackend:
     def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
         """Queue the creation of a node, unless this process knows that it exists."""
 
-    def close(self) -> None:
-        """Send what is still queued, within a time limit, and let go of everything."""
+    def trouble(self) -> BaseException | None:
+        """Why nothing can be sent at present, as far as that is known."""
+        return None
+
+    def close(self, timeout: float | None = None) -> None:
+        """Send what is still queued, within a time limit, and let go of everything.
+
+        :param timeout: seconds that it may take; None is the usual limit.
+        """
 
     def create_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
         """Create a node; one that exists stays as it is."""

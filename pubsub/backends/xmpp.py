@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pubsub.backends.base import BaseBackend
 from pubsub.backends.latest import Latest
 from pubsub.conf import conf
-from pubsub.exceptions import InvalidNode, QueueFull
-from pubsub.futures import failed
-from pubsub.items import Item, valid_configuration, valid_node
-from pubsub.payloads import check_xml, shortened
+from pubsub.exceptions import InvalidNode
+from pubsub.items import Item, lane_of, valid_configuration, valid_node
+from pubsub.payloads import check_xml, marked, shortened
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
-from pubsub.wire.connection import Connection
+from pubsub.wire.connection import Connection, close_all
 from pubsub.wire.events import EventStream
 from pubsub.wire.listening import Listener
 
-logger = logging.getLogger("pubsub")
+T = TypeVar("T")
 
-#: How many nodes are remembered as existing, so that they are not created again.
-REMEMBERED = 10_000
+logger = logging.getLogger("pubsub")
 
 
 class XMPPBackend(BaseBackend):
-    """Turns items into stanzas and hands them to one connection."""
+    """Turns items into stanzas and hands them to its connections.
+
+    What it has taken it keeps in memory while the server is away, and sends it in order when it is
+    back; after a lost acknowledgement once more, which overwrites.
+
+    :param keeps: False for who relays: see :meth:`for_relay`.
+    """
 
     manages_nodes = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
         self._service = conf.pubsub_host
         self._node_defaults = conf.node_defaults
         self._account = Account(
@@ -46,69 +51,89 @@ class XMPPBackend(BaseBackend):
             ca_file=conf.ca_file,
             timeout=conf.timeout,
         )
-        self._connection = Connection(self._account, queue_size=conf.queue_size)
-        self._existing: dict[str, None] = {}  # in order of creation, to forget the oldest
-        self._losses = 0
-        self._existing_lock = threading.Lock()
+        self._connections = [
+            Connection(self._account, queue_size=conf.queue_size, keeps=keeps)
+            for _ in range(conf.connections)
+        ]
+        # Who relays marks by himself, with numbers that outlive this process.
+        self._mark = marked if keeps else None
+        self._ensuring: set[str] = set()
+        self._ensuring_lock = threading.Lock()
         self._latest = Latest()
 
+    @classmethod
+    def for_relay(cls) -> XMPPBackend:
+        return cls(keeps=False)
+
     def send(self, item: Item) -> Future[str]:
-        if not item.is_retraction:
-            # The server would create it by itself, but with a configuration of its own.
-            full = self._ensure(item.node, item.configuration)
-            if full is not None:
-                return failed(full)
         if item.id is None or item.sequence is None:
-            return self._request(item)
-        return self._latest.send(item, self._request)
+            return self._send(item)
+        return self._latest.send(item, self._send)
+
+    def send_all(self, items: Sequence[Item], stream: str = "") -> list[Future[str]]:
+        if not items:
+            return []
+        requests = [self._request_for(item) for item in items]
+        return self._of(items[0].node).request_all(requests, stream)
+
+    def sign_of_life(self, lane: int) -> Future[str]:
+        return self._of_lane(lane).sign_of_life(self._service)
+
+    def trouble(self) -> BaseException | None:
+        return next(filter(None, (each.trouble for each in self._connections)), None)
 
     def resolves_here(self) -> bool:
-        return self._connection.is_owner
+        return any(connection.is_owner for connection in self._connections)
 
     def ensure_node(self, node: str, configuration: Mapping[str, Any]) -> None:
-        full = self._ensure(node, configuration)
-        if full is not None:
-            logger.warning("Could not create the node %s: %s", node, full)
+        with self._ensuring_lock:
+            if self._of(node).knows(node) or node in self._ensuring:
+                return
+            self._ensuring.add(node)
+        try:
+            created = self.create_node(node, configuration)
+        except BaseException:
+            self._ensured(node)
+            raise
+        created.add_done_callback(partial(self._ensured, node))
 
-    def close(self) -> None:
-        self._connection.close()
+    def close(self, timeout: float | None = None) -> None:
+        close_all(self._connections, timeout)
 
     def create_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
-        fields = valid_configuration({**self._node_defaults, **configuration})
-        return self._connection.request(stanzas.create(self._service, valid_node(node), fields))
+        return self._request(node, self._creation(valid_node(node), configuration))
 
     def configure_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
         fields = valid_configuration(configuration)
-        return self._connection.request(stanzas.configure(self._service, valid_node(node), fields))
+        return self._request(node, stanzas.configure(self._service, valid_node(node), fields))
 
     def delete_node(self, node: str) -> Future[None]:
-        self._forget(node)
-        return self._connection.request(stanzas.delete(self._service, valid_node(node)))
+        return self._request(node, stanzas.delete(self._service, valid_node(node)))
 
     def get_configuration(self, node: str) -> Future[dict[str, str]]:
-        return self._connection.request(stanzas.configuration(self._service, valid_node(node)))
+        return self._request(node, stanzas.configuration(self._service, valid_node(node)))
 
     def get_items(self, node: str, max_items: int | None = None) -> Future[list[PublishedItem]]:
         request = stanzas.items(self._service, valid_node(node), max_items=max_items)
-        return self._connection.request(request)
+        return self._request(node, request)
 
     def count_items(self, node: str) -> Future[int]:
-        return self._connection.request(stanzas.count(self._service, valid_node(node)))
+        return self._request(node, stanzas.count(self._service, valid_node(node)))
 
     def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
-        return self._connection.request(stanzas.subscriptions(self._service, valid_node(node)))
+        return self._request(node, stanzas.subscriptions(self._service, valid_node(node)))
 
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
-        return self._connection.request(stanzas.affiliations(self._service, valid_node(node)))
+        return self._request(node, stanzas.affiliations(self._service, valid_node(node)))
 
     def set_affiliations(self, node: str, affiliations: Mapping[str, str]) -> Future[None]:
         for jid, affiliation in affiliations.items():
             check_xml(f"{jid}={affiliation}", f"the affiliation of {shortened(jid)}")
         request = stanzas.set_affiliations(self._service, valid_node(node), affiliations)
-        return self._connection.request(request)
+        return self._request(node, request)
 
     def get_nodes(self) -> Future[list[str]]:
-        return self._connection.request(stanzas.own_nodes(self._service))
+        return self._connections[0].request(stanzas.own_nodes(self._service))
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None
@@ -120,45 +145,43 @@ class XMPPBackend(BaseBackend):
 
     # Private
 
-    def _ensure(self, node: str, configuration: Mapping[str, Any]) -> QueueFull | None:
-        """Queue the creation of a node, unless we know that it exists.
+    def _of(self, node: str) -> Connection:
+        """The connection that all requests of a node go by, so that they keep their order."""
+        if len(self._connections) == 1:
+            return self._connections[0]
+        return self._of_lane(lane_of(node))
 
-        :returns: that there was no room for it; then the item must not be sent either.
-        """
-        with self._existing_lock:  # or another thread's item would overtake the creation
-            if self._losses != self._connection.losses:
-                # The server that comes back may have lost its nodes.
-                self._losses = self._connection.losses
-                self._existing.clear()
-            if node in self._existing:
-                return None
-            created = self.create_node(node, configuration)
-            error = created.exception() if created.done() else None
-            if isinstance(error, QueueFull):
-                return error
-            self._existing[node] = None
-            _forget_oldest(self._existing)
-        created.add_done_callback(partial(self._created, node))
-        return None
+    def _of_lane(self, lane: int) -> Connection:
+        return self._connections[lane % len(self._connections)]
 
-    def _request(self, item: Item) -> Future[str]:
+    def _request(self, node: str, request: stanzas.Request[T]) -> Future[T]:
+        return self._of(node).request(request)
+
+    def _send(self, item: Item) -> Future[str]:
+        return self._of(item.node).request(self._request_for(item))
+
+    def _request_for(self, item: Item) -> stanzas.Request[str]:
         if item.is_retraction:
             assert item.id is not None
-            return self._connection.request(stanzas.retract(self._service, item.node, item.id))
-        request = stanzas.publish(self._service, item.node, item.payload, item.id)
-        return self._connection.request(request)
+            return stanzas.retract(self._service, item.node, item.id)
+        return stanzas.publish(
+            self._service,
+            item.node,
+            item.payload,
+            # One from the server would be another one when it has to be sent again.
+            item.id or uuid.uuid4().hex,
+            mark=self._mark,
+            # The server would create the node by itself, but with a configuration of its own.
+            prepare=partial(self._creation, item.node, item.configuration),
+        )
 
-    def _created(self, node: str, created: Future[None]) -> None:
-        error = created.exception()
+    def _creation(self, node: str, configuration: Mapping[str, Any]) -> stanzas.Request[None]:
+        fields = valid_configuration({**self._node_defaults, **configuration})
+        return stanzas.create(self._service, node, fields)
+
+    def _ensured(self, node: str, created: Future[None] | None = None) -> None:
+        with self._ensuring_lock:
+            self._ensuring.discard(node)
+        error = None if created is None or created.cancelled() else created.exception()
         if error is not None:
             logger.warning("Could not create the node %s: %s", node, error)
-            self._forget(node)
-
-    def _forget(self, node: str) -> None:
-        with self._existing_lock:
-            self._existing.pop(node, None)
-
-
-def _forget_oldest(remembered: dict[Any, Any]) -> None:
-    if len(remembered) > REMEMBERED:
-        del remembered[next(iter(remembered))]

@@ -26,16 +26,32 @@ logger = logging.getLogger("pubsub.wire")
 
 @dataclass(eq=False)
 class Pending(Generic[T]):
-    """A request and the Future that waits for its answer."""
+    """A request and the Future that waits for its answer.
+
+    :param since: when it was queued; then when it was sent.
+    :param overtaken: when a later one was answered before it.
+    :param prepares: the one that this one creates the node for.
+    :param mark: of its first sending; it keeps it when it is sent again.
+    :param sendings: how often it was sent.
+    :param strikes: how many streams ended over it, as it seems.
+    """
 
     request: stanzas.Request[T]
     future: Future[T]
     since: float = field(default_factory=lambda: time.monotonic())
     overtaken: float | None = None
+    prepares: Pending[Any] | None = None
+    mark: str = ""
+    sendings: int = 0
+    strikes: int = 0
 
     def age(self) -> float:
         """Seconds since it was queued."""
         return time.monotonic() - self.since
+
+    def starts(self) -> bool:
+        """Whether it is still wanted; from now on it cannot be cancelled any more."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
 
     def succeed(self, result: T) -> None:
         """Give the Future its result."""
@@ -44,7 +60,7 @@ class Pending(Generic[T]):
     def fail(self, error: PubSubError) -> None:
         """Give the Future the error, unless somebody has cancelled it."""
         # The second half tells those who wait for a cancelled Future that it has been dropped.
-        if self.future.running() or self.future.set_running_or_notify_cancel():
+        if self.starts():
             # One of its own: an exception that many raise collects the frames of all of them.
             own = copy.copy(error)
             own.__cause__ = error.__cause__
@@ -75,9 +91,16 @@ class Ledger:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether anything has been answered on this stream."""
+        return self._last_answer > 0.0
+
     def add(self, id: str, pending: Pending[Any]) -> None:
         """Note a request that goes out now under this id."""
         pending.since = time.monotonic()
+        pending.overtaken = None
+        pending.sendings += 1
         self._waiting[id] = pending
 
     def settle(self, answer: Node) -> None:
@@ -95,7 +118,7 @@ class Ledger:
         self._mark_overtaken(id)
         del self._waiting[id]
         self._last_answer = time.monotonic()
-        if answer.getAttr("type") == "error":
+        if answer.getAttr("type") == "error" and not pending.request.takes_any_answer:
             error = answers.parse_error(answer)
             if error.condition not in pending.request.done_when:
                 pending.fail(error)
@@ -129,11 +152,10 @@ class Ledger:
             if pending.overtaken < bound:
                 self._waiting.pop(id).fail(error())
 
-    def fail_all(self, error: PubSubError) -> None:
-        """Fail everything that waits."""
-        waiting, self._waiting = self._waiting, {}  # a callback may send again
-        for pending in waiting.values():
-            pending.fail(error)
+    def take_all(self) -> list[Pending[Any]]:
+        """All that wait, oldest first; then nothing does."""
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting.values())
 
     # Private
 

@@ -7,7 +7,7 @@ well-formed XML already; everything else is escaped here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
@@ -38,6 +38,15 @@ class Request(Generic[T]):
     :param body: the child element, as XML text.
     :param parse: turns the result stanza into the value of the request's Future.
     :param done_when: error conditions that mean that what was asked for is so already.
+    :param takes_any_answer: whether an error is as good as a result.
+    :param endures: whether it may be sent again when its stream was lost, and so waits for the
+        next one: a repeat of it changes nothing.
+    :param mark: puts the mark of its sending into the body: called with both.
+    :param node: the node that it needs, creates or deletes.
+    :param prepare: makes the request that creates the node, to be sent before this one unless
+        that was done on this stream.
+    :param creates: whether the node is there afterwards.
+    :param deletes: whether the node is gone afterwards.
     """
 
     type: str
@@ -45,20 +54,38 @@ class Request(Generic[T]):
     body: str
     parse: Callable[[Node], T]
     done_when: frozenset[str] = frozenset()
+    takes_any_answer: bool = False
+    endures: bool = False
+    mark: Callable[[str, str], str] | None = None
+    node: str = ""
+    prepare: Callable[[], Request[None]] | None = None
+    creates: bool = False
+    deletes: bool = False
 
-    def to_xml(self, id: str) -> str:
-        """The whole stanza, with the id that its answer will bear."""
-        return f'<iq type="{self.type}" to={quoteattr(self.to)} id="{id}">{self.body}</iq>'
+    def to_xml(self, id: str, mark: str = "") -> str:
+        """The whole stanza, with the id that its answer will bear, and the mark of its sending."""
+        body = self.mark(self.body, mark) if mark and self.mark is not None else self.body
+        return f'<iq type="{self.type}" to={quoteattr(self.to)} id="{id}">{body}</iq>'
 
 
 # Builders
 
 
-def publish(service: str, node: str, payload: str, item_id: str | None = None) -> Request[str]:
+def publish(
+    service: str,
+    node: str,
+    payload: str,
+    item_id: str | None = None,
+    *,
+    mark: Callable[[str, str], str] | None = None,
+    prepare: Callable[[], Request[None]] | None = None,
+) -> Request[str]:
     """Publish one item (XEP-0060 §7.1); resolves to the item's id.
 
     :param payload: one element, as XML text.
-    :param item_id: overwrites the item of that id; None lets the server choose a new one.
+    :param item_id: overwrites the item of that id; None lets the server choose a new one, and so
+        this cannot be sent again when its stream is lost.
+    :param mark, prepare: see :class:`Request`.
     """
     identity = "" if item_id is None else f" id={quoteattr(item_id)}"
     return Request(
@@ -67,6 +94,10 @@ def publish(service: str, node: str, payload: str, item_id: str | None = None) -
         f'<pubsub xmlns="{NS_PUBSUB}"><publish node={quoteattr(node)}>'
         f"<item{identity}>{payload}</item></publish></pubsub>",
         lambda result: _item_id(result, item_id),
+        endures=item_id is not None,
+        mark=mark,
+        node=node,
+        prepare=prepare,
     )
 
 
@@ -82,6 +113,7 @@ def retract(service: str, node: str, item_id: str) -> Request[str]:
         f"<item id={quoteattr(item_id)}/></retract></pubsub>",
         lambda result: item_id,
         frozenset({"item-not-found"}),
+        endures=True,
     )
 
 
@@ -100,6 +132,8 @@ def create(service: str, node: str, configuration: Mapping[str, Any]) -> Request
         f"<configure>{form}</configure></pubsub>",
         _nothing,
         frozenset({"conflict"}),
+        node=node,
+        creates=True,
     )
 
 
@@ -118,7 +152,8 @@ def configuration(service: str, node: str) -> Request[dict[str, str]]:
 
 def delete(service: str, node: str) -> Request[None]:
     """Delete a node that we own (XEP-0060 §8.4)."""
-    return _owner("set", service, f"<delete node={quoteattr(node)}/>", _nothing)
+    request = _owner("set", service, f"<delete node={quoteattr(node)}/>", _nothing)
+    return replace(request, node=node, deletes=True)
 
 
 def items(
@@ -195,9 +230,9 @@ def own_nodes(service: str) -> Request[list[str]]:
     return Request("get", service, body, answers.parse_own_nodes)
 
 
-def ping(domain: str) -> Request[None]:
-    """Ask whether the server is still there (XEP-0199 §4.2); any answer says that it is."""
-    return Request("get", domain, '<ping xmlns="urn:xmpp:ping"/>', _nothing)
+def ping(to: str, parse: Callable[[Node], Any] = lambda result: None) -> Request[Any]:
+    """Ask whether somebody is still there (XEP-0199 §4.2); any answer says that he is."""
+    return Request("get", to, '<ping xmlns="urn:xmpp:ping"/>', parse, takes_any_answer=True)
 
 
 def answer(request: Node) -> str:

@@ -53,6 +53,9 @@ WAYS = {
     "wire": [
         *[
             "connection",
+            "owner",
+            "channel",
+            "outgoing",
             "listening",
             "dialogue",
             "ledger",
@@ -67,7 +70,7 @@ WAYS = {
 }
 
 #: What opens streams.
-OPENING = ["connection", "listening", "dialogue", "session", "stream"]
+OPENING = ["connection", "owner", "channel", "listening", "dialogue", "session", "stream"]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

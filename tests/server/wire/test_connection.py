@@ -31,6 +31,7 @@ from pubsub.exceptions import (
 )
 from pubsub.wire import stanzas
 from pubsub.wire.connection import Connection
+from pubsub.wire.owner import Owner
 from tests.proxy import LOOPBACK, Impostor
 from tests.server.wire.conftest import publisher
 from tests.waiting import until
@@ -47,6 +48,12 @@ def item(service, node):
         return stanzas.publish(service, node, payload, str(id))
 
     return item
+
+
+@pytest.fixture
+def fleeting(item):
+    """The same, of requests that are not sent again when their stream is lost."""
+    return lambda *args: dataclasses.replace(item(*args), endures=False)
 
 
 @pytest.fixture
@@ -288,29 +295,29 @@ def test_nobody_can_guess_the_ids_of_the_next_stream(behind, open_proxy, connect
 # The server falls silent
 
 
-def test_a_frozen_server_is_a_timeout_that_names_it(behind, open_proxy, connect, item):
+def test_a_frozen_server_is_a_timeout_that_names_it(behind, open_proxy, connect, fleeting):
     proxy = open_proxy()
     connection = connect(behind(proxy), answer_within=0.5)
-    answered(connection, item(1))
+    answered(connection, fleeting(1))
     proxy.freeze()
     begin = time.monotonic()
-    futures = [connection.request(item(number)) for number in (2, 3)]
+    futures = [connection.request(fleeting(number)) for number in (2, 3)]
     for future in futures:
         with pytest.raises(RequestTimeout, match=rf"{LOOPBACK}:{proxy.port} within 0\.5 s"):
             future.result(SECONDS)
     assert 0.5 <= time.monotonic() - begin < SECONDS
 
 
-def test_a_frozen_stream_is_replaced(behind, open_proxy, connect, item):
+def test_a_frozen_stream_is_replaced(behind, open_proxy, connect, fleeting):
     proxy = open_proxy()
     connection = connect(behind(proxy), answer_within=1)
-    answered(connection, item(0))
+    answered(connection, fleeting(0))
     logins = proxy.count(b"<auth ")
     proxy.freeze()
-    future = connection.request(item(1))
+    future = connection.request(fleeting(1))
     assert isinstance(future.exception(SECONDS), RequestTimeout)
     proxy.thaw()
-    answered(connection, item(2))
+    answered(connection, fleeting(2))
     assert proxy.count(b"<auth ") > logins
 
 
@@ -340,14 +347,14 @@ def test_an_answer_that_never_comes_expires_while_later_ones_come(
     assert len(proxy.links) == 1  # the stream is as good as before
 
 
-def test_a_server_that_talks_but_does_not_answer_is_noticed(behind, open_proxy, connect, item):
+def test_a_server_that_talks_but_does_not_answer_is_noticed(behind, open_proxy, connect, fleeting):
     def rewrite(link, stanza):
         return b"<message/>" if b"'lost'" in stanza else stanza
 
     proxy = open_proxy(rewrite=rewrite)
     connection = connect(behind(proxy), answer_within=0.5)
-    answered(connection, item("first"))
-    lost = connection.request(item("lost"))
+    answered(connection, fleeting("first"))
+    lost = connection.request(fleeting("lost"))
 
     def noticed():
         proxy.inject(b"<message/>")
@@ -384,18 +391,18 @@ def test_an_idle_stream_that_freezes_is_noticed_and_replaced(
 
 @pytest.mark.parametrize("rst", [True, False], ids=["RST", "FIN"])
 def test_what_was_sent_on_a_stream_that_broke_is_lost_and_the_next_one_takes_over(
-    behind, open_proxy, connect, item, rst
+    behind, open_proxy, connect, fleeting, rst
 ):
     proxy = open_proxy()
     connection = connect(behind(proxy))
-    connection.request(item(0)).result(SECONDS)
-    futures = held_back(connection, proxy, [item(number) for number in range(10)])
+    connection.request(fleeting(0)).result(SECONDS)
+    futures = held_back(connection, proxy, [fleeting(number) for number in range(10)])
     proxy.cut(rst=rst)
     for future in futures:
         with pytest.raises(StreamLost, match=f"{LOOPBACK}:{proxy.port}"):
             future.result(SECONDS)
     proxy.thaw()
-    assert connection.request(item("next")).result(SECONDS) == "next"
+    assert connection.request(fleeting("next")).result(SECONDS) == "next"
 
 
 @pytest.mark.parametrize("rst", [True, False], ids=["RST", "FIN"])
@@ -425,25 +432,27 @@ def test_an_idle_stream_that_broke_is_replaced(behind, open_proxy, connect, item
     ids=["goodbye", "malformed", "HTTP", "DOCTYPE", "entity", "endless", "stream error"],
 )
 def test_what_no_server_says_ends_the_stream_and_the_next_one_takes_over(
-    behind, open_proxy, connect, item, said, reason
+    behind, open_proxy, connect, fleeting, said, reason
 ):
     proxy = open_proxy()
     connection = connect(behind(proxy))
-    connection.request(item(0)).result(SECONDS)
-    (future,) = held_back(connection, proxy, [item(1)])
+    connection.request(fleeting(0)).result(SECONDS)
+    (future,) = held_back(connection, proxy, [fleeting(1)])
     proxy.inject(said)
     with pytest.raises(StreamLost, match=reason):
         future.result(SECONDS)
     proxy.thaw()
-    assert connection.request(item(2)).result(SECONDS) == "2"
+    assert connection.request(fleeting(2)).result(SECONDS) == "2"
 
 
-def test_a_request_that_breaks_the_stream_takes_only_what_was_sent_with_it(account, connect, item):
+def test_a_request_that_breaks_the_stream_takes_only_what_was_sent_with_it(
+    account, connect, fleeting
+):
     connection = connect(account)
-    connection.request(item(0)).result(SECONDS)
+    connection.request(fleeting(0)).result(SECONDS)
     with pytest.raises(StreamLost, match="not-well-formed"):
-        connection.request(item(1, "<entry>\x08</entry>")).result(SECONDS)
-    assert connection.request(item(2)).result(SECONDS) == "2"
+        connection.request(fleeting(1, "<entry>\x08</entry>")).result(SECONDS)
+    assert connection.request(fleeting(2)).result(SECONDS) == "2"
 
 
 def test_what_was_answered_before_the_goodbye_counts(behind, open_proxy, connect, item):
@@ -455,13 +464,13 @@ def test_what_was_answered_before_the_goodbye_counts(behind, open_proxy, connect
     assert results(futures) == ["first", "last"]
 
 
-def test_what_was_not_sent_yet_goes_out_on_the_next_stream(behind, open_proxy, connect, item):
+def test_what_was_not_sent_yet_goes_out_on_the_next_stream(behind, open_proxy, connect, fleeting):
     proxy = open_proxy()
     connection = connect(behind(proxy))
-    connection.request(item("first")).result(SECONDS)
+    connection.request(fleeting("first")).result(SECONDS)
     proxy.freeze()
     big = f"<entry xmlns='urn:x'>{'x' * 200_000}</entry>"
-    futures = [connection.request(item(number, big)) for number in range(100)]
+    futures = [connection.request(fleeting(number, big)) for number in range(100)]
     until(lambda: proxy.count(b"<iq ") > 2, "the first of them are sent")
     proxy.cut()
     proxy.thaw()
@@ -490,51 +499,51 @@ def test_requests_made_while_the_server_is_down_are_sent_when_it_is_back(
     assert results(futures) == [str(number) for number in range(20)]
 
 
-def test_requests_fail_in_time_when_the_server_stays_down(account, connect, item):
+def test_requests_fail_in_time_when_the_server_stays_down(account, connect, fleeting):
     with socket.create_server((LOOPBACK, 0)) as closed:
         port = closed.getsockname()[1]
     connection = connect(account, port=port, timeout=0.6)
     begin = time.monotonic()
     with pytest.raises(ConnectError, match=rf"{LOOPBACK}:{port}: cannot connect: .*refused"):
-        connection.request(item(1)).result(SECONDS)
+        connection.request(fleeting(1)).result(SECONDS)
     assert 0.5 <= time.monotonic() - begin < SECONDS
 
 
-def test_requests_fail_in_time_when_the_server_never_answers(account, connect, item):
+def test_requests_fail_in_time_when_the_server_never_answers(account, connect, fleeting):
     with Impostor() as server:
         connection = connect(account, port=server.port, timeout=0.5)
         begin = time.monotonic()
         with pytest.raises(ConnectError, match=rf"{LOOPBACK}:{server.port}: no answer"):
-            connection.request(item(1)).result(SECONDS)
+            connection.request(fleeting(1)).result(SECONDS)
         assert 0.4 <= time.monotonic() - begin < SECONDS
 
 
-class Hasty(Connection):
-    """Gets a request at the very moment when its owner thread is about to sleep."""
-
-    late: "Future[str] | None" = None
-
-    def _wait(self, *args):
-        if self.late is None and self._attempts.failures and not self._queue:
-            self.late = self.request(stanzas.ping("localhost"))
-        super()._wait(*args)
-
-
-def test_a_request_that_comes_while_the_owner_falls_asleep_is_not_forgotten(account, item):
+def test_a_request_that_comes_while_the_owner_falls_asleep_is_not_forgotten(
+    account, connect, fleeting, monkeypatch
+):
+    """It comes at the very moment when the owner thread is about to sleep."""
     with socket.create_server((LOOPBACK, 0)) as closed:
         port = closed.getsockname()[1]
-    connection = Hasty(dataclasses.replace(account, port=port, timeout=0.3))
-    assert isinstance(connection.request(item(1)).exception(SECONDS), ConnectError)
-    until(lambda: connection.late is not None, "the request in the last moment")
-    assert isinstance(connection.late.exception(SECONDS), ConnectError)
-    connection.close(0.2)
+    connection = connect(account, port=port, timeout=0.3)
+    late = []
+    wait = Owner._wait
+
+    def hasty_wait(owner):
+        if not late and owner.attempts.failures and not owner._outgoing:
+            late.append(connection.request(stanzas.ping("localhost")))
+        wait(owner)
+
+    monkeypatch.setattr(Owner, "_wait", hasty_wait)
+    assert isinstance(connection.request(fleeting(1)).exception(SECONDS), ConnectError)
+    until(lambda: late, "the request in the last moment")
+    assert isinstance(late[0].exception(SECONDS), ConnectError)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
-def test_a_host_that_does_not_exist_is_named(account, connect, item, host):
+def test_a_host_that_does_not_exist_is_named(account, connect, fleeting, host):
     connection = connect(account, host=host, timeout=0.5)
     with pytest.raises(ConnectError, match="cannot connect") as error:
-        connection.request(item(1)).result(SECONDS)
+        connection.request(fleeting(1)).result(SECONDS)
     assert error.value.server == f"{host}:{account.port}"
 
 
@@ -674,14 +683,14 @@ def test_a_callback_may_send_again(account, connect, item):
     assert second.result(SECONDS) == "second"
 
 
-def test_a_callback_may_send_again_when_all_is_lost(behind, open_proxy, connect, item):
+def test_a_callback_may_send_again_when_all_is_lost(behind, open_proxy, connect, fleeting):
     proxy = open_proxy()
     connection = connect(behind(proxy))
-    connection.request(item(0)).result(SECONDS)
+    connection.request(fleeting(0)).result(SECONDS)
     again = []
-    futures = held_back(connection, proxy, [item(number) for number in range(5)])
+    futures = held_back(connection, proxy, [fleeting(number) for number in range(5)])
     for number, future in enumerate(futures):
-        future.add_done_callback(lambda _, n=number: again.append(connection.request(item(n))))
+        future.add_done_callback(lambda _, n=number: again.append(connection.request(fleeting(n))))
     proxy.cut()
     proxy.thaw()
     until(lambda: len(again) == 5, "the callbacks have run")
@@ -717,26 +726,26 @@ def test_an_exception_in_a_callback_breaks_nothing(behind, open_proxy, connect, 
 
 
 def test_callbacks_that_want_to_end_the_program_disturb_nobody(
-    behind, open_proxy, connect, item, caplog
+    behind, open_proxy, connect, fleeting, caplog
 ):
     def leave(future):
         raise SystemExit("from a callback")
 
     proxy = open_proxy()
     connection = connect(behind(proxy))
-    connection.request(item(0)).result(SECONDS)
-    answered = held_back(connection, proxy, [item(number) for number in (1, 2)])
+    connection.request(fleeting(0)).result(SECONDS)
+    answered = held_back(connection, proxy, [fleeting(number) for number in (1, 2)])
     for future in answered:
         future.add_done_callback(leave)
     proxy.thaw()
     assert results(answered) == ["1", "2"]
-    lost = held_back(connection, proxy, [item(number) for number in (3, 4, 5)])
+    lost = held_back(connection, proxy, [fleeting(number) for number in (3, 4, 5)])
     for future in lost:
         future.add_done_callback(leave)
     proxy.cut()
     proxy.thaw()
     assert all(isinstance(future.exception(SECONDS), StreamLost) for future in lost)
-    assert connection.request(item(6)).result(SECONDS) == "6"
+    assert connection.request(fleeting(6)).result(SECONDS) == "6"
     assert [r.exc_info[0] for r in caplog.records if r.exc_info] == [SystemExit] * 5
     assert len(proxy.links) == 2
 
@@ -897,6 +906,7 @@ import json, os, sys, threading, time
 import psutil
 from pubsub.wire import stanzas
 from pubsub.wire.connection import Connection
+from pubsub.wire.owner import Owner
 from pubsub.wire.account import Account
 
 given = json.loads(sys.stdin.read())

@@ -205,18 +205,34 @@ def test_a_request_that_is_answered_late_but_in_turn_does_not_expire(ledger, clo
     assert (first.result(0), second.result(0)) == ("done", "done")
 
 
-def test_failing_all_empties_the_ledger(ledger):
+def test_taking_all_empties_the_ledger_oldest_first(ledger):
     futures = [sent(ledger, id) for id in "abc"]
-    ledger.fail_all(StreamLost("host:5222", "gone"))
+    assert [pending.future for pending in ledger.take_all()] == futures
     assert ledger.size == 0
-    assert [str(future.exception(0)) for future in futures] == ["XMPP server host:5222: gone"] * 3
 
 
-def test_a_callback_may_send_again_while_all_fail(ledger):
-    future = sent(ledger, "a")
-    future.add_done_callback(lambda _: sent(ledger, "b"))
-    ledger.fail_all(StreamLost("host:5222", "gone"))
-    assert ledger.size == 1
+def test_each_future_that_fails_has_an_exception_of_its_own(ledger):
+    futures = [sent(ledger, id) for id in "ab"]
+    lost = StreamLost("host:5222", "gone")
+    for pending in ledger.take_all():
+        pending.fail(lost)
+    errors = [future.exception(0) for future in futures]
+    assert [str(error) for error in errors] == ["XMPP server host:5222: gone"] * 2
+    assert errors[0] is not errors[1]
+
+
+def test_where_any_answer_will_do_an_error_does(ledger):
+    future = sent(ledger, "a", takes_any_answer=True)
+    ledger.settle(answer("a", type="error", body=CONFLICT))
+    assert future.result(0) == "done"
+
+
+def test_answers_are_noticed(ledger):
+    sent(ledger, "a")
+    ledger.settle(answer("a", sender="mallory@example.org"))
+    assert not ledger.has_answers
+    ledger.settle(answer("a", type="error", body=CONFLICT))
+    assert ledger.has_answers
 
 
 def test_a_cancelled_request_is_not_failed_and_its_waiters_are_told():
