@@ -36,8 +36,10 @@ class Channel:
     :param domain: whom to ping.
     :param answer_within: seconds that the server has for an answer.
     :param next_mark: gives the mark of the next item that is sent for the first time.
-    :param is_to_prove_itself: whether nothing may be sent before the server has answered a ping:
-        there are requests that were lost on a stream before.
+    :param is_careful: whether what comes first was lost with another stream, and one of it may be
+        what that ended over.  Then the server is asked for a sign of life, one request is sent
+        alone, then two, then four, each lot when the one before has been answered: so the one is
+        soon found, even if the answers to those before it are lost with each stream.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Channel:
         answer_within: float,
         next_mark: Callable[[], str],
         *,
-        is_to_prove_itself: bool = False,
+        is_careful: bool = False,
     ) -> None:
         #: Ids that nobody can guess, so that nobody can answer in the server's place, begin so.
         self.name = secrets.token_hex(6)
@@ -61,8 +63,11 @@ class Channel:
         self._next_mark = next_mark
         self._asked = 0
         self._nodes: dict[str, None] = {}  # in order of creation, to forget the oldest
-        self._is_reserved = False  # for one that is suspected
-        self._proof: Future[Any] | None = self.ping() if is_to_prove_itself else None
+        self._is_careful = False
+        self._lot, self._left = 0, 0  # how many are sent at once, and may be sent yet
+        if is_careful:
+            self.ping()
+            self._is_careful = True
 
     def knows(self, node: str) -> bool:
         """Whether a node was created on this stream, or found to exist; any thread may ask."""
@@ -72,18 +77,17 @@ class Channel:
         """Whether a request may be sent now."""
         if len(self.buffer) >= BUFFER:
             return False
-        if self._proof is not None:
-            if not self._proof.done():
-                return False
-            self._proof = None
-        # One that may have ended a stream goes alone, so that it can be told by that.
-        return not (self._is_reserved or pending.strikes) or self.ledger.size == 0
+        if not self._is_careful or self.ledger.size == 0:
+            return True
+        return self._left > 0 and pending.sendings > 0
 
     def ask(self, pending: Pending[Any]) -> None:
         """Send a request, and before it the creation of its node if need be."""
         if not pending.starts():
             return
         request = pending.request
+        if self._is_careful and pending.prepares is None:
+            self._count(pending)
         if request.prepare is not None and request.node not in self._nodes:
             try:
                 creation = request.prepare()
@@ -94,7 +98,6 @@ class Channel:
             self._create(creation, pending)
         if request.mark is not None and not pending.mark:
             pending.mark = self._next_mark()
-        self._is_reserved = pending.strikes > 0
         self._send(pending)
         if request.creates:
             self._note(request.node, pending.future)
@@ -122,6 +125,14 @@ class Channel:
             self._handle(stanza)
 
     # Private
+
+    def _count(self, pending: Pending[Any]) -> None:
+        if pending.sendings == 0:
+            self._is_careful = False  # all that was lost has been answered
+        elif self.ledger.size == 0:
+            self._lot = max(1, 2 * self._lot)
+            self._left = self._lot
+        self._left -= 1
 
     def _create(self, creation: stanzas.Request[None], item: Pending[Any]) -> None:
         future: Future[None] = Future()

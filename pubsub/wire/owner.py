@@ -216,7 +216,7 @@ class Owner:
                 account.domain,
                 self._answer_within,
                 self._next_mark,
-                is_to_prove_itself=first is not None and first.sendings > 0,
+                is_careful=first is not None and first.sendings > 0,
             )
 
     def _serve(self, channel: Channel) -> None:

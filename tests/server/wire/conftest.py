@@ -70,6 +70,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
             queue_size: int = 10_000,
             ping_after: float = 30.0,
             answer_within: float | None = None,
+            keeps: bool = True,
             **changes: Any,
         ) -> Connection:
             connection = Connection(
@@ -77,6 +78,7 @@ def connect() -> Iterator[Callable[..., Connection]]:
                 queue_size=queue_size,
                 ping_after=ping_after,
                 answer_within=answer_within,
+                keeps=keeps,
             )
             opened.callback(connection.close, 0.2)
             return connection
