@@ -33,8 +33,9 @@ class Pipeline:
     """
 
     def __init__(self) -> None:
-        # Nobody who is asked answers later than that.
+        # Nobody who is asked answers later than that; where nobody can be asked, a third will do.
         self._patience = 3 * conf.timeout
+        self._is_given_up = False
         self._window = max(1, min(WINDOW, conf.queue_size // 2))
         self._slots = threading.Semaphore(self._window)
         self._counts_lock = threading.Lock()
@@ -48,11 +49,15 @@ class Pipeline:
     def send(self, item: Item) -> None:
         """Send an item, as soon as there is room.
 
-        :raises ServerLost: when as many items as there is room for were lost one after the other:
-            the server is not there, and waiting on would take for ever.
+        :raises ServerLost: when nobody answers, or as many items as there is room for were lost
+            one after the other: the server is not there, and waiting on would take for ever.
         """
-        if not self._slots.acquire(timeout=self._patience if _may_wait() else 0) and _may_wait():
-            raise ServerLost(f"no answer for {self._patience:g} s")
+        if not self._has_room() and _may_wait():
+            self._is_given_up = True
+            trouble = get_backend().trouble()
+            lost = ServerLost(str(trouble or f"no answer for {self._patience:g} s"))
+            self.fail(lost)
+            raise lost from trouble
         with self._counts_lock:
             if self._lost_in_a_row >= self._window:
                 raise ServerLost(str(self._error)) from self._error
@@ -72,19 +77,36 @@ class Pipeline:
     def finish(self) -> Future[int]:
         """A Future of how many items were acknowledged, when all of them have an answer.
 
-        It fails with the first error that there was.
+        It fails with the first error that there was; at once when the server was not waited for,
+        as what has been sent may have its answers hours later.
         """
+        if self._is_given_up:
+            self._result.set_exception(self._error)
         self._settle(None, is_item=False)
         return self._result
 
     # Private
 
+    def _has_room(self) -> bool:
+        """Whether one more may be unacknowledged; waits for it where it may."""
+        begin = time.monotonic()
+        while not self._slots.acquire(timeout=self._patience / 3 if _may_wait() else 0):
+            if not _may_wait() or self._has_waited(begin):
+                return False
+        return True
+
+    def _has_waited(self, begin: float) -> bool:
+        """Whether it has waited long enough for a server that is there, or for one that is not."""
+        waited = time.monotonic() - begin
+        is_away = waited >= self._patience / 3 and get_backend().trouble() is not None
+        return is_away or waited >= self._patience
+
     def _handed_over(self, item: Item) -> Future[str]:
         """The Future of an item that the backend has taken, or had no room for all the time."""
-        end = time.monotonic() + self._patience
+        begin = time.monotonic()
         while True:
             future = get_backend().send(item)
-            if not _is_full(future) or not _may_wait() or time.monotonic() > end:
+            if not _is_full(future) or not _may_wait() or self._has_waited(begin):
                 return reported(item, future)
             time.sleep(0.01)  # others fill the queue, too; it empties as the server answers
 
@@ -105,7 +127,7 @@ class Pipeline:
             self._error = self._error or error
             is_last = self._unsettled == 0
         self._slots.release()
-        if not is_last:
+        if not is_last or self._is_given_up:
             return
         if self._error is None:
             self._result.set_result(self._acknowledged)

@@ -96,9 +96,10 @@ class Owner:
 
     def begin_to_close(self, seconds: float) -> threading.Thread | None:
         """Have the thread end when all is answered, or the time is over; returns the thread."""
+        end = time.monotonic() + seconds
         with self._queue_lock:
+            self._flush_until = min(end, self._flush_until) if self._closed else end
             self._closed = True
-            self._flush_until = time.monotonic() + seconds
             self.attempts.hasten()
             if self.thread is not None:
                 self._wake()

@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from typing import Any
 
@@ -184,3 +185,25 @@ def test_ctrl_c_ends_it_at_once_without_a_traceback(stack: Any, tmp_path: Any) -
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=PATIENCE) == ("", "")
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["down", "frozen"])
+def test_a_server_that_is_away_is_not_waited_for_twice(
+    stack: Any, tmp_path: Any, is_frozen: bool
+) -> None:
+    """The backend would keep the item, and send it at exit; but nobody is there."""
+    with Impostor() as server:
+        if not is_frozen:
+            server.go_down()
+        environment = settings_file(
+            tmp_path, {**stack.settings, "XMPP_PORT": server.port, "XMPP_TIMEOUT": 8}
+        )
+        begin = time.monotonic()
+        with managing(environment, "pubsub_publish", "/n", "Hello") as process:
+            output, errors = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - begin < 16
+        if not is_frozen:
+            server.come_up()
+    assert (process.returncode, output) == (1, "")
+    assert errors.count("\n") == 1
+    assert errors.startswith("CommandError: Could not publish on '/n': XMPP server ")

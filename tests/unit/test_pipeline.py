@@ -1,6 +1,7 @@
 """pubsub/pipeline.py: many items one behind the other, however slow the server is."""
 
 import threading
+import time
 from concurrent.futures import Future
 
 import pytest
@@ -9,7 +10,14 @@ from django.db import transaction
 from pubsub import pubsub
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
-from pubsub.exceptions import QueueFull, RequestRefused, RequestTimeout, ServerLost, StreamLost
+from pubsub.exceptions import (
+    ConnectError,
+    QueueFull,
+    RequestRefused,
+    RequestTimeout,
+    ServerLost,
+    StreamLost,
+)
 from pubsub.pipeline import WINDOW, Pipeline
 from pubsub.signals import item_published
 from tests.aio import close_connections
@@ -25,6 +33,7 @@ class Slow(BaseBackend):
     def __init__(self):
         self.asked = []
         self.full = 0  # how often there is no room
+        self.why = None
 
     def send(self, item):
         future = Future()
@@ -38,6 +47,9 @@ class Slow(BaseBackend):
 
     def resolves_here(self):
         return threading.current_thread() is threading.main_thread()
+
+    def trouble(self):
+        return self.why
 
     def answer(self, start=0, stop=None, error=None):
         for _, future in self.asked[start:stop]:
@@ -164,6 +176,29 @@ def test_a_server_that_never_answers_is_waited_for_within_bounds(slow, rows, fai
     assert len(slow.asked) == 10
     slow.answer()
     assert isinstance(publishing.join().exception(1), ServerLost)
+
+
+def test_a_server_that_is_away_is_waited_for_a_third_of_the_time(slow, rows, failures, settings):
+    settings.XMPP_TIMEOUT = 5
+    slow = get_backend()
+    slow.why = ConnectError("localhost:5222", "refused")
+    begin = time.monotonic()
+    publishing = Publishing(rows)
+    until(lambda: not publishing.waits, "nobody waits any more")
+    assert 4.9 < time.monotonic() - begin < 14
+    ((_, error),) = failures
+    assert isinstance(error, ServerLost)
+    assert "refused" in str(error)
+
+
+def test_the_future_fails_at_once_when_the_server_is_not_waited_for(slow, rows, settings):
+    """What has been sent may be kept by the backend, and be acknowledged hours later."""
+    settings.XMPP_TIMEOUT = 0.05
+    slow = get_backend()
+    future = Publishing(rows).join()
+    assert isinstance(future.exception(1), ServerLost)
+    slow.answer()
+    assert isinstance(future.exception(1), ServerLost)
 
 
 def test_a_queue_that_others_have_filled_is_waited_for(slow, rows, failures):

@@ -13,9 +13,10 @@ from pubsub.entries import read_entry
 from pubsub.exceptions import BackendError, PubSubError, StreamError
 from pubsub.items import now
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
+from pubsub.management.commands._waiting import WaitingCommand
 
 
-class Command(InterruptibleCommand):
+class Command(WaitingCommand, InterruptibleCommand):
     help = (
         "Retracts the items that are older than their node's item_expire says, counted from when "
         "they were last published. ejabberd does not do so by itself; let cron run it."
@@ -61,9 +62,8 @@ class Command(InterruptibleCommand):
         held = nodes.items(node).result()
         old = [item.id for item in held if is_before(item.payload, oldest)]
         if not only_look:
-            errors = [f.exception() for f in [retract(node, item_id) for item_id in old]]
-            for error in filter(None, errors):
-                raise error
+            for retracted in [retract(node, item_id) for item_id in old]:
+                self.awaited(retracted)
         were = "are" if only_look else "were"
         self.stdout.write(f"{node}: {len(old)} of {len(held)} items {were} too old")
         self.stdout.flush()

@@ -10,19 +10,20 @@ from argparse import ArgumentParser
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from pubsub import nodes
 from pubsub.exceptions import InvalidItem, PubSubError
 from pubsub.items import make_item
 from pubsub.management.commands._terminal import INTERRUPTED, quiet_log
+from pubsub.management.commands._waiting import WaitingCommand
 from pubsub.payloads import NS_JSON
 from pubsub.publishing import send
 
 EXCERPT = 20  # characters on both sides of a mistake
 
 
-class Command(BaseCommand):
+class Command(WaitingCommand):
     help = (
         "Publishes a text on a node, and prints the id of the item when the server has "
         "acknowledged it. The node is created if need be."
@@ -58,7 +59,7 @@ class Command(BaseCommand):
             configuration = nodes.declared(node)
             item = make_item(node, value, id=options["id"], configuration=configuration)
             with quiet_log():
-                item_id = send(item).result()
+                item_id = self.awaited(send(item))
         except (InvalidItem, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except PubSubError as error:

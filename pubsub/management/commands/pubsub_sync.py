@@ -13,8 +13,9 @@ from django.db.models import F, Model, QuerySet
 from django.db.models.expressions import OrderBy
 
 from pubsub import nodes, publish_rows, pubsub
-from pubsub.exceptions import PubSubError, ServerLost
+from pubsub.exceptions import PubSubError, ServerLost, StreamError
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
+from pubsub.management.commands._waiting import WaitingCommand
 from pubsub.management.differences import configuration, difference, wanted
 from pubsub.publications import Publication
 
@@ -22,7 +23,7 @@ from pubsub.publications import Publication
 STEP = 500
 
 
-class Command(InterruptibleCommand):
+class Command(WaitingCommand, InterruptibleCommand):
     help = (
         "Creates the nodes of all publications on the server, and configures those that are "
         "there already but different. Nodes that a publication names for each row by itself are "
@@ -110,16 +111,17 @@ class Command(InterruptibleCommand):
             would = count if limit is None else min(count, limit)
             self.tell(f"{label}: {would} rows would be published")
             return
-        published, done, failure = 0, 0, None
+        failure: PubSubError | None = None
+        published = done = 0
         for pks in batched(newest(publication.model, limit)):
             rows = publication.model._default_manager.filter(pk__in=pks)
             result = publish_rows(rows.order_by(*by_age(publication.model)))
-            error = result.exception()
-            if isinstance(error, ServerLost):
-                raise error
-            if error is None:
-                published += result.result()
-            failure = failure or error
+            try:
+                published += self.awaited(result)
+            except PubSubError as error:
+                if isinstance(error, (ServerLost, StreamError)):
+                    raise
+                failure = failure or error
             done += len(pks)
             if done % STEP == 0:
                 self.stderr.write(f"{label}: {done} rows …", self.style.NOTICE)
