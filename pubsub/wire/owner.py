@@ -201,7 +201,9 @@ class Owner:
             left = max(0.1, self._flush_until - time.monotonic())
             account = replace(account, timeout=min(account.timeout, left))
         try:
-            session = open_session(account)
+            # By the same resource, so that the server ends a stream that we believe to be lost:
+            # what is still on its way there would come after what is sent now.
+            session = open_session(account, f"pubsub-{self._source}")
         except StreamError as error:
             self.attempts.failed(error)
             logger.warning("%s (attempt %d)", error, self.attempts.failures)

@@ -87,15 +87,17 @@ class Session:
         self._stream.transport.close()
 
 
-def open_session(account: Account) -> Session:
+def open_session(account: Account, resource: str = "") -> Session:
     """Connect, secure, authenticate and bind (RFC 6120 §4 to 7).
 
+    :param resource: what to bind; a session that has it already is ended by the server (§7.7.2.2),
+        where it does not refuse that.  Empty: the server chooses.
     :raises ConnectError: when the server cannot be reached or does not answer in time.
     :raises TLSError: when there is no verified TLS; no credentials have been sent then.
     :raises AuthenticationError: when the server refuses the account.
     :raises StreamLost: when it ends the stream in between.
     """
-    stream = Stream(account)
+    stream = Stream(account, resource)
     try:
         jid = stream.open()
     except BaseException:

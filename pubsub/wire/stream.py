@@ -37,8 +37,9 @@ LASTING = ("host-unknown", "not-authorized", "invalid-from")
 class Stream:
     """A stream on its way up; xmpppy writes the headers and parses what comes."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, resource: str = "") -> None:
         self.account = account
+        self._resource = resource
         self.transport = Transport(account.host, account.port)
         #: What has arrived and nobody has looked at yet.
         self.stanzas: list[Node] = []
@@ -163,7 +164,7 @@ class Stream:
             self.transport.send(f'<response xmlns="{xmpp.NS_SASL}">{response}</response>')
 
     def _bind(self, features: Node) -> str:
-        bound = self._request(f'<bind xmlns="{xmpp.NS_BIND}"/>')
+        bound = self._request_binding()
         jid = bound.getTag("bind").getTagData("jid") if bound.getTag("bind") else None
         if not jid:
             raise ConnectError(self.transport.server, f"it bound no resource: {bound}")
@@ -172,9 +173,21 @@ class Stream:
             self._request(f'<session xmlns="{xmpp.NS_SESSION}"/>')
         return str(jid)
 
-    def _request(self, body: str) -> Node:
+    def _request_binding(self) -> Node:
+        """Bind the resource that was asked for, or where the server refuses it, one of its own."""
+        if self._resource:
+            wish = f"<resource>{escape(self._resource)}</resource>"
+            answer = self._ask(f'<bind xmlns="{xmpp.NS_BIND}">{wish}</bind>')
+            if answer.getAttr("type") == "result":
+                return answer
+        return self._request(f'<bind xmlns="{xmpp.NS_BIND}"/>')
+
+    def _ask(self, body: str) -> Node:
         self.transport.send(f'<iq type="set" id="open">{body}</iq>')
-        answer = self._await("iq")
+        return self._await("iq")
+
+    def _request(self, body: str) -> Node:
+        answer = self._ask(body)
         if answer.getAttr("type") != "result":
             reason = answer.getTag("error")
             raise ConnectError(self.transport.server, f"it refused the session: {reason or answer}")

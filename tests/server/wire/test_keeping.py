@@ -3,6 +3,7 @@
 The other half is for connections that keep nothing, as who relays has them.
 """
 
+import asyncio
 import dataclasses
 import re
 import threading
@@ -271,6 +272,39 @@ def test_close_tells_what_could_not_be_sent_again_oldest_first(behind, open_prox
     connection.close(0.2)
     assert [number for number, _ in told] == list(range(6))
     assert all(issubclass(error, PubSubError) for _, error in told)
+
+
+class Holding(Proxy):
+    """Holds back what clients say on connections that it has been told."""
+
+    held: "set[object]" = set()
+
+    async def _to_server(self, link):
+        while data := await link.hear():
+            while link in self.held:
+                await asyncio.sleep(0.01)
+            link.upstream.write(data)
+            await link.upstream.drain()
+
+
+def test_what_a_lost_stream_still_brings_does_not_come_after_the_next_one(
+    behind, open_proxy, connect, item, account, service, node, monkeypatch
+):
+    """As a network may that was away: the server must not take old states for new ones."""
+    monkeypatch.setattr("tests.server.wire.conftest.Proxy", Holding)
+    proxy = open_proxy()
+    connection = connect(behind(proxy), answer_within=1)
+    connection.request(item("7", "first")).result(SECONDS)
+    (old,) = proxy.links
+    proxy.held = {old}
+    kept = connection.request(item("7", "old"))
+    until(lambda: len(proxy.links) > 1, "the stream is given up")
+    new = connection.request(item("7", "new"))
+    assert results([kept, new]) == ["7", "7"]
+    proxy.held = set()
+    until(lambda: old.upstream.is_closing(), "the server has ended the old stream")
+    (found,) = connect(account).request(stanzas.items(service, node)).result(SECONDS)
+    assert found.payload.getData() == "new"
 
 
 # A request that each stream ends over
