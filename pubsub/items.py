@@ -38,7 +38,7 @@ class Item:
     """One thing published, complete and unchangeable.
 
     :param node: the topic.
-    :param id: overwrites the item of that id; None lets the server choose a new one.
+    :param id: overwrites the item of that id; None: a new item, of an id that the backend chooses.
     :param event: ``created``, ``updated``, ``deleted`` or ``published``.
     :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.
     :param at: when it happened, in UTC.
@@ -67,7 +67,7 @@ class Item:
         return not self.payload
 
 
-#: Where an item is: its node, and its id there (None: the server chooses, nothing is overwritten).
+#: Where an item is: its node, and its id there (None: a new one, nothing is overwritten).
 Place = tuple[str, str | None]
 
 #: What may identify an item: text, or a primary key as it is.
@@ -155,7 +155,7 @@ def valid_id(item_id: ItemId) -> str:
     if item_id.isascii() and item_id.isalnum() and len(item_id) <= MAX_ID:
         return item_id  # as most are: nothing to escape, nothing to refuse
     if not item_id:
-        raise InvalidItem("an item's id must not be empty; leave it out to get one from the server")
+        raise InvalidItem("an item's id must not be empty; leave it out to get a new one")
     if (size := _escaped_size(item_id)) > MAX_ID:
         raise InvalidItem(f"the id {shortened(item_id)} has {size:,} bytes, more than {MAX_ID:,}")
     check_xml(item_id, "an item's id")

@@ -98,11 +98,13 @@ def _check_numbers() -> Iterator[CheckMessage]:
         ("port", 1, 65535),
         ("timeout", 0.001, 86400),
         ("queue_size", 1, None),
+        ("connections", 1, 64),
     ):
         setting = {
             "port": "XMPP_PORT",
             "timeout": "XMPP_TIMEOUT",
             "queue_size": "PUBSUB_QUEUE_SIZE",
+            "connections": "XMPP_CONNECTIONS",
         }
         try:
             value = getattr(conf, name)

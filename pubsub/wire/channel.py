@@ -6,6 +6,7 @@ That is what was asked on it, which nodes are there, and what may be sent next.
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 from xmpp.simplexml import Node
 
-from pubsub.exceptions import InvalidItem, PubSubError, StreamError
+from pubsub.exceptions import InvalidItem, PubSubError, RequestRefused, StreamError
 from pubsub.wire import stanzas
 from pubsub.wire.ledger import Ledger, Pending
 from pubsub.wire.session import Session
@@ -28,6 +29,10 @@ BUFFER = 256 * 1024
 #: How many nodes of a stream are remembered as existing, so that they are not created again.
 REMEMBERED = 10_000
 
+#: How often the creation of a node is tried again when it is refused for a reason that passes:
+#: ejabberd 23.01 refuses some that other streams ask for at the same time.
+TRIES, PASSING = 20, {"internal-server-error"}
+
 
 class Channel:
     """An open stream; it belongs to the thread that owns it.
@@ -36,10 +41,10 @@ class Channel:
     :param domain: whom to ping.
     :param answer_within: seconds that the server has for an answer.
     :param next_mark: gives the mark of the next item that is sent for the first time.
-    :param is_careful: whether what comes first was lost with another stream, and one of it may be
-        what that ended over.  Then the server is asked for a sign of life, one request is sent
-        alone, then two, then four, each lot when the one before has been answered: so the one is
-        soon found, even if the answers to those before it are lost with each stream.
+    :param is_careful: whether something was lost with the last stream, and may be what that ended
+        over.  Then the server is asked for a sign of life, one request is sent alone, then two,
+        then four, each lot when the one before has been answered: so the one is soon found, even
+        if the answers to those before it are lost with each stream.
     """
 
     def __init__(
@@ -63,6 +68,12 @@ class Channel:
         self._next_mark = next_mark
         self._asked = 0
         self._nodes: dict[str, None] = {}  # in order of creation, to forget the oldest
+        #: What has to wait until its node has been created; nothing overtakes it.
+        self._waiting: Pending[Any] | None = None
+        self._tries = 0
+        #: When the creation is to be tried again, by the monotonic clock.
+        self.resume_at: float | None = None
+        self._without_node: Pending[Any] | None = None
         self._is_careful = False
         self._lot, self._left = 0, 0  # how many are sent at once, and may be sent yet
         if is_careful:
@@ -74,28 +85,53 @@ class Channel:
         return node in self._nodes
 
     def accepts(self, pending: Pending[Any]) -> bool:
-        """Whether a request may be sent now."""
-        if len(self.buffer) >= BUFFER:
+        """Whether a request may be sent now, or its node be created."""
+        if len(self.buffer) >= BUFFER or self._waiting is not None:
             return False
         if not self._is_careful or self.ledger.size == 0:
             return True
         return self._left > 0 and pending.sendings > 0
 
+    def lacks_node(self, pending: Pending[Any]) -> bool:
+        """Whether the node that a request needs has to be created first, by :meth:`create`."""
+        request = pending.request
+        if request.prepare is None or request.node in self._nodes:
+            return False
+        return pending is not self._without_node
+
+    def create(self, pending: Pending[Any]) -> None:
+        """Create the node that a request needs; nothing is accepted until the server has answered.
+
+        The item must wait: the server would refuse it, or create the node as it pleases.
+        """
+        assert pending.request.prepare is not None
+        self.resume_at = None
+        self._without_node = None
+        try:
+            creation = pending.request.prepare()
+        except Exception as error:  # noqa: BLE001 (whatever the configuration holds)
+            is_ours = isinstance(error, PubSubError)
+            pending.fail(error if is_ours else InvalidItem(f"its node cannot be made: {error!r}"))  # type: ignore[arg-type]
+            self._without_node = pending
+            return
+        self._waiting = pending
+        future: Future[None] = Future()
+        future.add_done_callback(self._prepared)
+        self.ask(Pending(creation, future, prepares=pending))
+
+    def resume(self) -> None:
+        """Try the creation of a node again, if it is time."""
+        if self.resume_at is not None and time.monotonic() >= self.resume_at:
+            assert self._waiting is not None
+            self.create(self._waiting)
+
     def ask(self, pending: Pending[Any]) -> None:
-        """Send a request, and before it the creation of its node if need be."""
+        """Send a request."""
         if not pending.starts():
             return
         request = pending.request
         if self._is_careful and pending.prepares is None:
             self._count(pending)
-        if request.prepare is not None and request.node not in self._nodes:
-            try:
-                creation = request.prepare()
-            except Exception as error:  # noqa: BLE001 (whatever the configuration holds)
-                own = isinstance(error, PubSubError)
-                pending.fail(error if own else InvalidItem(f"its node cannot be made: {error!r}"))  # type: ignore[arg-type]
-                return
-            self._create(creation, pending)
         if request.mark is not None and not pending.mark:
             pending.mark = self._next_mark()
         self._send(pending)
@@ -134,10 +170,22 @@ class Channel:
             self._left = self._lot
         self._left -= 1
 
-    def _create(self, creation: stanzas.Request[None], item: Pending[Any]) -> None:
-        future: Future[None] = Future()
-        future.add_done_callback(partial(_log_refusal, creation.node))
-        self.ask(Pending(creation, future, prepares=item))
+    def _prepared(self, created: Future[None]) -> None:
+        """A node was created, or not: go on, or try again."""
+        pending, error = self._waiting, created.exception()
+        if pending is None or isinstance(error, StreamError):
+            return  # the stream is gone: it will be created on the next one
+        is_passing = isinstance(error, RequestRefused) and error.condition in PASSING
+        if is_passing and self._tries < TRIES:
+            self._tries += 1
+            # By chance, or those who were in each other's way would be so again.
+            self.resume_at = time.monotonic() + random.random() * 0.01 * self._tries  # noqa: S311
+            return
+        if error is not None:
+            logger.warning("Could not create the node %s: %s", pending.request.node, error)
+            self._without_node = pending
+        self._waiting = None
+        self._tries = 0
 
     def _note(self, node: str, created: Future[Any]) -> None:
         """Remember a node as existing, unless its creation turns out to have failed."""
@@ -173,9 +221,3 @@ class Channel:
 def stream_of(answer: Node) -> str:
     """The name of the channel whose request this answers."""
     return str(answer.getAttr("id") or "")[:12]
-
-
-def _log_refusal(node: str, created: Future[None]) -> None:
-    error = created.exception()
-    if error is not None and not isinstance(error, StreamError):  # then it will be made again
-        logger.warning("Could not create the node %s: %s", node, error)

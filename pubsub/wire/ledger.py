@@ -50,8 +50,12 @@ class Pending(Generic[T]):
         return time.monotonic() - self.since
 
     def starts(self) -> bool:
-        """Whether it is still wanted; from now on it cannot be cancelled any more."""
-        return self.future.running() or self.future.set_running_or_notify_cancel()
+        """Whether it still needs an answer; from now on it cannot be cancelled any more."""
+        if self.future.running():
+            return True
+        # The last part tells those who wait for a cancelled Future that it has been dropped.
+        is_over = self.future.done() and not self.future.cancelled()
+        return not is_over and self.future.set_running_or_notify_cancel()
 
     def succeed(self, result: T) -> None:
         """Give the Future its result."""
@@ -59,7 +63,6 @@ class Pending(Generic[T]):
 
     def fail(self, error: PubSubError) -> None:
         """Give the Future the error, unless somebody has cancelled it."""
-        # The second half tells those who wait for a cancelled Future that it has been dropped.
         if self.starts():
             # One of its own: an exception that many raise collects the frames of all of them.
             own = copy.copy(error)

@@ -82,7 +82,10 @@ class Outgoing:
         again = [p for p in sent if p.request.endures and p.strikes < STRIKES]
         self._queue.extendleft(reversed(again))
         kept = set(map(id, again))
-        return [pending for pending in sent if id(pending) not in kept]
+        left = [pending for pending in sent if id(pending) not in kept]
+        if self._queue and self._queue[0].strikes >= STRIKES:  # over the creation of its node
+            left.append(self.take())
+        return left
 
 
 def blame(sent: Sequence[Pending[Any]], *, answered: bool, silent: bool) -> None:

@@ -69,6 +69,8 @@ class Owner:
         self._flush_until = 0.0
         self._asleep = False
         self._is_ending = False
+        #: Whether the last stream may have ended over something that is sent again.
+        self._is_careful = False
         # By which pages know what was sent again: who sent it, and how many before it.
         self._source = secrets.token_hex(6)
         self._marks = 0
@@ -213,18 +215,18 @@ class Owner:
         logger.info("Logged in at %s as %s", self.server, session.jid)
         with self._queue_lock:
             self.attempts.succeeded()
-            first = self._outgoing.first
             self.channel = Channel(
                 session,
                 account.domain,
                 self._answer_within,
                 self._next_mark,
-                is_careful=first is not None and first.sendings > 0,
+                is_careful=self._is_careful,
             )
 
     def _serve(self, channel: Channel) -> None:
         """One turn of an open stream: write, wait, read."""
         try:
+            channel.resume()
             while (pending := self._next(channel)) is not None:
                 channel.ask(pending)
             channel.write()
@@ -241,11 +243,14 @@ class Owner:
 
     def _next(self, channel: Channel) -> Pending[Any] | None:
         """Take the oldest request out of the queue, if it may be sent now."""
-        with self._queue_lock:
-            first = self._outgoing.first
-            if first is not None and channel.accepts(first):
-                return self._outgoing.take()
-        return None
+        while True:
+            with self._queue_lock:
+                first = self._outgoing.first
+                if first is None or not channel.accepts(first):
+                    return None
+                if first.future.done() or not channel.lacks_node(first):
+                    return self._outgoing.take()
+            channel.create(first)
 
     def _next_mark(self) -> str:
         self._marks += 1
@@ -263,6 +268,7 @@ class Owner:
             self.channel = None
             left = channel.ledger.take_all()
             if self._keeps:
+                self._is_careful = bool(left)
                 blame(left, answered=channel.ledger.has_answers, silent=is_silent)
                 left = self._outgoing.take_back(left)
             else:
@@ -322,6 +328,8 @@ class Owner:
             ends.append(now + self._answer_within / 10)
         else:
             ends.append(channel.last_heard + self._ping_after)
+        if channel is not None and channel.resume_at is not None:
+            ends.append(channel.resume_at)
         return max(0.0, min(ends) - now + 0.001) if ends else None
 
     def _wait(self) -> None:

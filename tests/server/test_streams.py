@@ -261,8 +261,8 @@ def test_a_node_whose_subscribers_are_slow_delays_no_node_of_another_stream(xmpp
 def test_each_node_keeps_its_order_on_many_streams(stack, proxy, xmpp_settings):
     xmpp_settings.XMPP_CONNECTIONS = 5
     names = named(10)
-    for created in [nodes.create(name) for name in names]:
-        created.result(SECONDS)
+    for name in names:
+        publish(name, "exists").result(SECONDS)
     with listening(stack.settings, *names) as listener:
         futures = [publish(name, str(n)) for n in range(50) for name in names]
         proxy.cut()
@@ -328,7 +328,7 @@ def test_a_relay_sends_batches_on_the_stream_that_has_shown_a_sign_of_life(
 
 # The end of a process
 
-PROGRAM = """
+PROGRAM = r"""
 import json, os, sys
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
 from django.conf import settings

@@ -405,6 +405,42 @@ def test_a_node_that_could_not_be_created_is_tried_again_with_the_next_item(
     assert len(made) == 2
 
 
+def test_streams_that_create_nodes_at_the_same_time_do_not_get_in_each_others_way(
+    account, connect, item, service, node
+):
+    """ejabberd 23.01 refuses every other one of them, and some of the items behind."""
+    connections = [connect(account) for _ in range(8)]
+    results(connection.request(stanzas.ping("localhost")) for connection in connections)
+    names = [f"{node}/{n}" for n in range(80)]
+
+    def request(name):
+        def prepare():
+            return stanzas.create(service, name, {"max_items": 7})
+
+        return stanzas.publish(service, name, "<entry xmlns='urn:x'/>", "1", prepare=prepare)
+
+    futures = [connections[n % 8].request(request(name)) for n, name in enumerate(names)]
+    assert results(futures) == ["1"] * 80
+    ask = connections[0].request
+    found = results([ask(stanzas.configuration(service, name)) for name in names])
+    assert {configuration["max_items"] for configuration in found} == {"7"}
+
+
+def test_a_creation_that_each_stream_ends_over_fails_its_item(
+    behind, censor, connect, item, service, node
+):
+    proxy = censor()
+    proxy.word = b"poison"
+    connection = connect(behind(proxy))
+
+    def prepare():
+        return stanzas.create(service, node, {"title": "poison"})
+
+    futures = [connection.request(item(1, prepare=prepare)), connection.request(item(2))]
+    assert isinstance(futures[0].exception(SECONDS), RequestFatal)
+    assert futures[1].result(SECONDS) == "2"
+
+
 def test_a_node_that_cannot_even_be_described_fails_its_item(account, connect, item):
     def prepare():
         raise ZeroDivisionError

@@ -73,6 +73,13 @@ def test_what_has_all_its_strikes_does_not_come_back(outgoing):
     assert outgoing.take_all() == [sent[1]]
 
 
+def test_what_got_its_strikes_by_the_creation_of_its_node_goes_too(outgoing):
+    item, other = fill(outgoing, lasting(strikes=STRIKES), lasting())
+    creation = passing(prepares=item)
+    assert outgoing.take_back([creation]) == [creation, item]
+    assert outgoing.take_all() == [other]
+
+
 def test_only_what_does_not_endure_expires(outgoing, clock):
     old, kept = fill(outgoing, passing(), lasting())
     clock.now += 6
