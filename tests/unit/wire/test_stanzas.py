@@ -55,6 +55,23 @@ def test_the_payload_is_sent_as_it_is():
     assert payload in stanzas.publish(SERVICE, "/n", payload, "1").to_xml("id1")
 
 
+def test_the_mark_of_its_sending_is_put_in_when_the_item_is_written():
+    request = stanzas.publish(SERVICE, "/n", "<e/>", "1", mark=lambda body, mark: body + mark)
+    assert request.to_xml("id1", "abc.7").endswith("</pubsub>abc.7</iq>")
+    assert request.to_xml("id1").endswith("</pubsub></iq>")
+    unmarked = stanzas.publish(SERVICE, "/n", "<e/>", "1")
+    assert unmarked.to_xml("id1", "abc.7") == unmarked.to_xml("id1")
+
+
+def test_only_what_changes_nothing_when_it_is_repeated_endures():
+    assert stanzas.publish(SERVICE, "/n", "<e/>", "1").endures
+    assert stanzas.retract(SERVICE, "/n", "1").endures
+    assert not stanzas.publish(SERVICE, "/n", "<e/>").endures  # each would be a new item
+    for request in (stanzas.create(SERVICE, "/n", {}), stanzas.delete(SERVICE, "/n")):
+        assert not request.endures
+        assert request.node == "/n"
+
+
 @given(node=names, item_id=names)
 def test_any_name_and_any_id_survive_retracting(node, item_id):
     retract = build(stanzas.retract(SERVICE, node, item_id)).find(f"{PUBSUB}pubsub/{PUBSUB}retract")
