@@ -95,7 +95,9 @@ class Connection:
         again, in its place, when there is one.  If each of them ends over it, it fails with
         RequestFatal.
         """
-        return self.request_all([request])[0]
+        pending: Pending[T] = Pending(request, Future())
+        self._add((pending,))
+        return pending.future
 
     def request_all(
         self, requests: Sequence[stanzas.Request[T]], stream: str = ""
@@ -107,11 +109,7 @@ class Connection:
             no request of them is sent then when one before it was lost.
         """
         queued: list[Pending[T]] = [Pending(request, Future()) for request in requests]
-        _close_at_exit()
-        refusal = self._owner.add(queued, stream)
-        if refusal is not None:
-            for pending in queued:
-                pending.fail(refusal)
+        self._add(queued, stream)
         return [pending.future for pending in queued]
 
     def sign_of_life(self, to: str) -> Future[str]:
@@ -132,6 +130,14 @@ class Connection:
         close_all([self], timeout)
 
     # Private
+
+    def _add(self, queued: Sequence[Pending[T]], stream: str = "") -> None:
+        if _finalizer is None:
+            _close_at_exit()
+        refusal = self._owner.add(queued, stream)
+        if refusal is not None:
+            for pending in queued:
+                pending.fail(refusal)
 
     def _after_fork(self) -> None:
         """In the child: the thread and the stream are the parent's; begin anew."""
@@ -158,10 +164,9 @@ _finalizer: Finalize | None = None
 def _close_at_exit() -> None:
     """See to it that all connections of this process are closed when it ends."""
     global _finalizer
-    if _finalizer is None:
-        # After what was registered with atexit, which may publish; and at the end of a child of
-        # multiprocessing, which knows no atexit.
-        _finalizer = Finalize(None, lambda: close_all(list(_connections)), exitpriority=0)
+    # After what was registered with atexit, which may publish; and at the end of a child of
+    # multiprocessing, which knows no atexit.
+    _finalizer = Finalize(None, lambda: close_all(list(_connections)), exitpriority=0)
 
 
 def _forget_parents() -> None:

@@ -29,7 +29,7 @@ NS_NODE_CONFIG = f"{NS_PUBSUB}#node_config"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # and not frozen, which would cost each item a microsecond or two
 class Request(Generic[T]):
     """An IQ that waits to be sent, and how its result is read (RFC 6120 §8.2.3).
 
