@@ -58,7 +58,24 @@ class AuthenticationError(StreamError):
 
 
 class StreamLost(StreamError):
-    """The stream ended after the request was sent; whether it took effect is unknown."""
+    """The stream ended after the request was sent; whether it took effect is unknown.
+
+    :param condition: with which the server ended it (RFC 6120 §4.9.3), such as
+        ``policy-violation``; empty where it said nothing.
+    """
+
+    def __init__(self, server: str, reason: str, condition: str = "") -> None:
+        super().__init__(server, reason)
+        self.condition = condition
+
+    @property
+    def accuses(self) -> bool:
+        """Whether the server has ended the stream over what it was sent."""
+        return self.condition in (
+            *("bad-format", "bad-namespace-prefix", "invalid-namespace", "invalid-xml"),
+            *("not-well-formed", "policy-violation", "restricted-xml", "unsupported-encoding"),
+            *("unsupported-feature", "unsupported-stanza-type"),
+        )
 
 
 class RequestFatal(StreamLost):

@@ -106,9 +106,9 @@ class OutboxBackend(BaseBackend):
             alias = using or DEFAULT_DB_ALIAS
             OutboxItem._base_manager.using(alias).filter(pk__in=pks)._raw_delete(alias)
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         if self._server is not None:
-            self._server.close()
+            self._server.close(timeout)
 
     def resolves_here(self) -> bool:
         return self._server is not None and self._server.resolves_here()

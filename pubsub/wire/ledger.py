@@ -33,7 +33,7 @@ class Pending(Generic[T]):
     :param prepares: the one that this one creates the node for.
     :param mark: of its first sending; it keeps it when it is sent again.
     :param sendings: how often it was sent.
-    :param strikes: how many streams ended over it, as it seems.
+    :param strikes: how many streams ended over it, as it seems; without a word they count less.
     """
 
     request: stanzas.Request[T]
@@ -43,7 +43,7 @@ class Pending(Generic[T]):
     prepares: Pending[Any] | None = None
     mark: str = ""
     sendings: int = 0
-    strikes: int = 0
+    strikes: float = 0
 
     def age(self) -> float:
         """Seconds since it was queued."""

@@ -13,8 +13,11 @@ from typing import Any
 
 from pubsub.wire.ledger import Pending
 
-#: So many streams may end over a request before it is given up.
+#: So many strikes may a request have before it is given up.
 STRIKES = 3
+
+#: What a stream counts that the server ended without a word: it may be the network's fault.
+WITHOUT_A_WORD = 0.25
 
 
 class Outgoing:
@@ -88,7 +91,9 @@ class Outgoing:
         return left
 
 
-def blame(sent: Sequence[Pending[Any]], *, answered: bool, silent: bool) -> None:
+def blame(
+    sent: Sequence[Pending[Any]], *, answered: bool, silent: bool, accused: bool = False
+) -> None:
     """Give a strike to the request that a stream seems to have ended over, if there is one.
 
     It must be the oldest, as the server takes one after the other; and the server must have
@@ -98,9 +103,10 @@ def blame(sent: Sequence[Pending[Any]], *, answered: bool, silent: bool) -> None
     :param answered: whether the server has answered anything else on that stream.
     :param silent: whether it was given up because the server did not answer: then it may be frozen,
         unless it fell silent over a request that it had not answered before either.
+    :param accused: whether the server said that it was over what it had been sent.
     """
     if not sent or not answered:
         return
     suspect = sent[0].prepares or sent[0]
     if not silent or suspect.sendings > 1:
-        suspect.strikes += 1
+        suspect.strikes += 1 if accused or silent else WITHOUT_A_WORD

@@ -269,7 +269,12 @@ class Owner:
             left = channel.ledger.take_all()
             if self._keeps:
                 self._is_careful = bool(left)
-                blame(left, answered=channel.ledger.has_answers, silent=is_silent)
+                blame(
+                    left,
+                    answered=channel.ledger.has_answers,
+                    silent=is_silent,
+                    accused=isinstance(error, StreamLost) and error.accuses,
+                )
                 left = self._outgoing.take_back(left)
             else:
                 left += self._outgoing.take_all()

@@ -220,11 +220,10 @@ class Stream:
         conditions = [child.getName() for child in error.getChildren() if child]
         text = error.getTagData("text")
         reason = ", ".join(name for name in conditions if name != "text")
-        kind = AuthenticationError if reason in LASTING else StreamLost
-        raise kind(
-            self.transport.server,
-            f"it ended the stream with {reason}" + (f": {text}" if text else ""),
-        )
+        words = f"it ended the stream with {reason}" + (f": {text}" if text else "")
+        if reason in LASTING:
+            raise AuthenticationError(self.transport.server, words)
+        raise StreamLost(self.transport.server, words, reason)
 
     def _ended(self) -> NoReturn:
         raise StreamLost(self.transport.server, "it ended the stream")

@@ -6,7 +6,7 @@ import pytest
 
 from pubsub.wire import stanzas
 from pubsub.wire.ledger import Pending
-from pubsub.wire.outgoing import STRIKES, Outgoing, blame
+from pubsub.wire.outgoing import STRIKES, WITHOUT_A_WORD, Outgoing, blame
 
 
 class Clock:
@@ -117,8 +117,8 @@ def test_what_is_cancelled_is_not_wanted(outgoing):
 @pytest.mark.parametrize(
     ("sendings", "answered", "silent", "strikes"),
     [
-        (1, True, False, 1),
-        (2, True, False, 1),
+        (1, True, False, WITHOUT_A_WORD),
+        (2, True, False, WITHOUT_A_WORD),
         (1, False, False, 0),  # the server may have been on its way down
         (5, False, False, 0),
         (1, True, True, 0),  # it may be frozen
@@ -137,8 +137,16 @@ def test_a_stream_that_ends_is_a_strike_if_the_server_was_there(
 def test_a_strike_of_the_creation_of_a_node_is_one_of_the_item():
     item = lasting(sendings=1)
     creation = passing(sendings=1, prepares=item)
-    blame([creation, item], answered=True, silent=False)
+    blame([creation, item], answered=True, silent=False, accused=True)
     assert (creation.strikes, item.strikes) == (0, 1)
+
+
+def test_the_servers_word_weighs_more_than_its_silence():
+    item = lasting(sendings=1)
+    for _ in range(3):
+        blame([item], answered=True, silent=False, accused=True)
+    assert item.strikes == STRIKES
+    assert STRIKES / WITHOUT_A_WORD == 12
 
 
 def test_nobody_is_to_blame_when_all_was_answered():
