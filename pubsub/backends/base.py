@@ -52,6 +52,15 @@ class BaseBackend:
         """
         return [self.send(item) for item in items]
 
+    def retract_again(self, node: str, item_id: str) -> Future[str]:
+        """Take an item off a node whose retraction was refused because it is not there.
+
+        A server that has died may show it all the same.
+
+        :returns: a Future of the item's id, resolved when it is not there any more.
+        """
+        return resolved(item_id)
+
     def sign_of_life(self, lane: int) -> Future[str]:
         """Ask the server whether it has heard all that was sent in a lane.
 

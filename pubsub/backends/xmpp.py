@@ -7,13 +7,15 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from pubsub.backends.base import BaseBackend
 from pubsub.backends.latest import Latest
 from pubsub.conf import conf
-from pubsub.exceptions import InvalidNode
+from pubsub.exceptions import InvalidNode, RequestRefused
+from pubsub.futures import follow
 from pubsub.items import Item, lane_of, valid_configuration, valid_node
 from pubsub.payloads import check_xml, marked, shortened
 from pubsub.wire import stanzas
@@ -55,6 +57,7 @@ class XMPPBackend(BaseBackend):
             Connection(self._account, queue_size=conf.queue_size, keeps=keeps)
             for _ in range(conf.connections)
         ]
+        self._keeps = keeps
         # Who relays marks by himself, with numbers that outlive this process.
         self._mark = marked if keeps else None
         self._ensuring: set[str] = set()
@@ -75,6 +78,15 @@ class XMPPBackend(BaseBackend):
             return []
         requests = [self._request_for(item) for item in items]
         return self._of(items[0].node).request_all(requests, stream)
+
+    def retract_again(self, node: str, item_id: str) -> Future[str]:
+        # ejabberd 23.01, killed, may have an item and not know any more that it is ours.  When we
+        # have published it once more it does.
+        outcome: Future[str] = Future()
+        outcome.set_running_or_notify_cancel()
+        found = self._request(node, stanzas.items(self._service, node, item_ids=[item_id]))
+        found.add_done_callback(partial(self._retract_found, node, item_id, outcome))
+        return outcome
 
     def sign_of_life(self, lane: int) -> Future[str]:
         return self._of_lane(lane).sign_of_life(self._service)
@@ -163,7 +175,9 @@ class XMPPBackend(BaseBackend):
     def _request_for(self, item: Item) -> stanzas.Request[str]:
         if item.is_retraction:
             assert item.id is not None
-            return stanzas.retract(self._service, item.node, item.id)
+            retraction = stanzas.retract(self._service, item.node, item.id)
+            # Who relays wants to know whether it was there.
+            return retraction if self._keeps else replace(retraction, done_when=frozenset())
         return stanzas.publish(
             self._service,
             item.node,
@@ -174,6 +188,22 @@ class XMPPBackend(BaseBackend):
             # The server would create the node by itself, but with a configuration of its own.
             prepare=partial(self._creation, item.node, item.configuration),
         )
+
+    def _retract_found(
+        self,
+        node: str,
+        item_id: str,
+        outcome: Future[str],
+        found: Future[list[PublishedItem]],
+    ) -> None:
+        error = found.exception()
+        is_gone = isinstance(error, RequestRefused) and error.condition == "item-not-found"
+        if error is not None and not is_gone:
+            outcome.set_exception(error)
+            return
+        for item in () if is_gone else found.result():
+            self._request(node, stanzas.publish(self._service, node, str(item.payload), item_id))
+        follow(outcome, self._request(node, stanzas.retract(self._service, node, item_id)))
 
     def _creation(self, node: str, configuration: Mapping[str, Any]) -> stanzas.Request[None]:
         fields = valid_configuration({**self._node_defaults, **configuration})

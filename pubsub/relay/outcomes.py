@@ -44,6 +44,8 @@ class Batch:
     lost: list[tuple[OutboxItem, BaseException]] = field(default_factory=list)
     later: list[tuple[OutboxItem, BaseException]] = field(default_factory=list)
     refused: list[tuple[OutboxItem, BaseException]] = field(default_factory=list)
+    #: Retractions of what is not there, as the server says.
+    missing: list[OutboxItem] = field(default_factory=list)
 
     def add(self, row: OutboxItem, future: Future[str]) -> None:
         """Take in a row whose Future is done."""
@@ -51,8 +53,16 @@ class Batch:
         if error is None:
             self.sent.append(row)
             return
+        if not row.payload and is_missing(error):
+            self.missing.append(row)
+            return
         found = {Outcome.LOST: self.lost, Outcome.LATER: self.later, Outcome.REFUSED: self.refused}
         found[outcome_of(error)].append((row, error))
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether the server says that something is not there."""
+    return isinstance(error, RequestRefused) and error.condition == "item-not-found"
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -9,25 +9,26 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from datetime import datetime, timedelta
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
-from pubsub.exceptions import StreamLost
+from pubsub.futures import resolved
 from pubsub.items import LANES, Item, Place
 from pubsub.models import OutboxItem, OutboxLane, State
 from pubsub.payloads import marked
 from pubsub.publishing import report_failure, report_success
 from pubsub.relay.lanes import Stripe, held, in_order
-from pubsub.relay.outcomes import TRIES, Batch, pause_after
+from pubsub.relay.noting import Notes
+from pubsub.relay.outcomes import TRIES, Batch
 from pubsub.relay.pauses import Pauses, place_of
 from pubsub.relay.reading import Reader
+from pubsub.relay.suspicion import Suspicion, accuses
 
 logger = logging.getLogger("pubsub.relay")
 
@@ -62,8 +63,8 @@ class Worker:
         self._stream = ""
         self._since: datetime | None = None
         self._proven: set[int] = set()
-        self._suspect: int | None = None
-        self._strikes = 0
+        self._suspicion = Suspicion(AT_ONCE)
+        self._notes = Notes(stripe)
         self._next_look = 0.0
         self._is_connected = False
         self._has_sent = True  # or the relay before us
@@ -130,26 +131,26 @@ class Worker:
             self._connect()
         with held(self.stripe, waiting) as lanes:
             self._send_again(lanes)
-            limit = min(AT_ONCE, conf.queue_size)
-            rows = sorted(in_order(self._rows.filter(waiting), lanes, limit), key=lambda r: r.pk)
-            sending = self._hold_back(self._chosen(rows))
+            rows = self._waiting(lanes)
+            sending = self._hold_back(rows)
             batch = self._transmit(sending, lanes)
-            self._note(batch, lanes)
+            self._note(batch)
+            self._judge(batch, len(sending))
         self._tell(batch)
-        self._judge(batch)
         if batch.lost:
             self._is_connected = False
             raise batch.lost[0][1]
         return len(rows)
 
-    def _chosen(self, rows: list[OutboxItem]) -> list[OutboxItem]:
-        """Of the oldest rows those that are sent together: not too much, and a suspect alone."""
-        if rows and rows[0].pk == self._suspect:
-            return rows[:1]
+    def _waiting(self, lanes: dict[int, str]) -> list[OutboxItem]:
+        """The oldest rows that wait in lanes: not too many, and not too much of them."""
+        limit = min(self._suspicion.lot, conf.queue_size)
+        waiting = self._rows.filter(state=State.WAITING)
+        rows = sorted(in_order(waiting, lanes, limit), key=lambda row: row.pk)[:limit]
         size = 0
         for number, row in enumerate(rows):
             size += len(row.payload)
-            if row.pk == self._suspect or (size > SIZE and number > 0):
+            if size > SIZE and number > 0:
                 return rows[:number]
         return rows
 
@@ -165,76 +166,73 @@ class Worker:
             if self._throttles and (left := self._pauses.left(row)):
                 row.due = timezone.now() + timedelta(seconds=left)
                 held[place] = row
-                self._next_look = min(self._next_look, time.monotonic() + left)
+                self._look_in(left)
             else:
                 self._pauses.begin(row)
                 sending.append(row)
-        for row in held.values():
-            self._rows.filter(pk=row.pk).update(state=State.LATER, due=row.due)
-        self._rows.filter(pk__in=obsolete)._raw_delete(self.stripe.using)
-        self._supersede(held.values())
+        self._notes.held_back(list(held.values()))
+        self._notes.remove(obsolete)
         return sending
 
     def _transmit(self, rows: list[OutboxItem], lanes: dict[int, str]) -> Batch:
+        """Send rows, and wait until it is known what became of them."""
         items = [item_of(row, lanes[row.lane]) for row in rows]
         futures = self._backend.send_all(items, self._stream)
         wait(futures)
         batch = Batch()
         for row, future in zip(rows, futures, strict=True):
             batch.add(row, future)
+        self._retract_again(batch, rows)
         return batch
 
-    def _note(self, batch: Batch, lanes: dict[int, str]) -> None:
+    def _retract_again(self, batch: Batch, rows: list[OutboxItem]) -> None:
+        """See to it that what was to be taken away, and is said to be missing, is not there."""
+        latest = {place_of(row): row.pk for row in rows}
+        doubtful: dict[int, Future[str]] = {}
+        for row in batch.missing:
+            if latest[place_of(row)] == row.pk:  # or something else has come to its place
+                doubtful[row.pk] = self._backend.retract_again(row.node, row.item_id)
+        wait(doubtful.values())
+        missing, batch.missing = batch.missing, []
+        for row in missing:
+            batch.add(row, doubtful.get(row.pk) or resolved(row.item_id))
+
+    def _note(self, batch: Batch) -> None:
         """Write down what became of a batch."""
-        sent = [row.pk for row in batch.sent]
-        if sent:
-            self._rows.filter(pk__in=sent).update(state=State.SENT, sent=Now(), error="")
-            self._has_sent = True
-        for row, error in batch.later:
-            self._put_off(row, error)
-        refused = [(row, error) for row, error in batch.refused if row.tries + 1 < TRIES]
-        for row, error in refused:
-            batch.refused.remove((row, error))
-            self._put_off(row, error)
+        again = [entry for entry in batch.refused if entry[0].tries + 1 < TRIES]
+        batch.refused = [entry for entry in batch.refused if entry not in again]
+        for row, error in [*batch.later, *again]:
+            self._look_in(self._notes.put_off(row, error).total_seconds())
         for row, error in batch.refused:
-            self._set_aside(row, error)
-        self._supersede(batch.sent)
-        self.counts["sent"] += len(sent)
-        self.counts["later"] += len(batch.later) + len(refused)
+            self._notes.set_aside(row, error)
+        self._notes.sent(batch.sent)
+        self._has_sent = self._has_sent or bool(batch.sent)
+        self.counts["sent"] += len(batch.sent)
+        self.counts["later"] += len(batch.later) + len(again)
         self.counts["refused"] += len(batch.refused)
 
-    def _put_off(self, row: OutboxItem, error: BaseException) -> None:
-        pause = pause_after(row.tries + 1)
-        self._next_look = min(self._next_look, time.monotonic() + pause.total_seconds())
-        self._rows.filter(pk=row.pk).update(
-            state=State.LATER,
-            due=timezone.now() + pause,
-            tries=F("tries") + 1,
-            error=words(error),
-        )
+    def _judge(self, batch: Batch, count: int) -> None:
+        """After a loss: find the row that ends the stream whenever it is sent.
 
-    def _set_aside(self, row: OutboxItem, error: BaseException) -> None:
-        self._rows.filter(pk=row.pk).update(
-            state=State.REFUSED, tries=F("tries") + 1, error=words(error)
-        )
+        :param count: how many rows were sent.
+        """
+        if not batch.lost:
+            self._suspicion.answered()
+            return
+        row, error = batch.lost[0]
+        if not self._suspicion.lost(row.pk, error, was_alone=count == 1):
+            return
+        if accuses(error):
+            self._notes.set_aside(row, error)
+            self.counts["refused"] += 1
+            batch.refused.append((row, error))
+        else:  # perhaps the network is to blame, and not for ever
+            self._look_in(self._notes.put_off(row, error).total_seconds())
+            self.counts["later"] += 1
 
-    def _supersede(self, rows: Iterable[OutboxItem]) -> None:
-        """Remove older states of these items that were put off or set aside."""
-        latest = {place_of(row): row.pk for row in rows}
-        if not latest:
-            return
-        aside = self.stripe.items().filter(state__in=[State.LATER, State.REFUSED])
-        if not aside.exists():
-            return
-        ids = {item_id for _, item_id in latest}
-        older = [
-            pk
-            for pk, node, item_id in aside.filter(item_id__in=ids).values_list(
-                "pk", "node", "item_id"
-            )
-            if pk < latest.get((node, item_id), 0)
-        ]
-        self._rows.filter(pk__in=older)._raw_delete(self.stripe.using)
+    def _look_in(self, seconds: float) -> None:
+        """Look again at what was to be sent later, so soon at the latest."""
+        self._next_look = min(self._next_look, time.monotonic() + seconds)
 
     def _wake(self) -> None:
         """Let those wait again whose time has come."""
@@ -269,28 +267,6 @@ class Worker:
             settled = self._rows.filter(state=State.SENT, lane__in=lanes, sent__lt=before)
             settled._raw_delete(self.stripe.using)
 
-    def _judge(self, batch: Batch) -> None:
-        """Find the row that ends the stream whenever it is sent, and set it aside.
-
-        It is the first one that was not answered on a stream that had just been alive; the second
-        time it is sent alone.
-        """
-        if not batch.lost:
-            if any(row.pk == self._suspect for row in batch.sent):
-                self._suspect = None
-            return
-        row, error = batch.lost[0]
-        if not isinstance(error, StreamLost):
-            return  # there was none
-        self._strikes = self._strikes + 1 if row.pk == self._suspect else 1
-        self._suspect = row.pk
-        if self._strikes >= TRIES:
-            ended = StreamLost(error.server, f"it ends whenever this is sent: {error.reason}")
-            self._set_aside(row, ended)
-            self.counts["refused"] += 1
-            self._suspect = None
-            report_failure(item_of(row), ended)
-
     def _tell(self, batch: Batch) -> None:
         """Send our signals, with the transaction behind us: receivers do what they like."""
         for row in batch.sent:
@@ -308,8 +284,3 @@ def item_of(row: OutboxItem, source: str = "") -> Item:
     if payload and source and row.is_numbered:
         payload = marked(payload, f"{source}.{row.pk}")
     return Item(row.node, row.item_id, row.event, payload, row.at, configuration=row.configuration)
-
-
-def words(error: BaseException) -> str:
-    """An error as the admin shows it."""
-    return str(error) or repr(error)

@@ -1,11 +1,16 @@
 """A server of the tests' own, which answers as a test says, and a worker that sends to it."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db import connections
 
 from pubsub.backends.base import BaseBackend
 from pubsub.backends.outbox import OutboxBackend
@@ -17,6 +22,7 @@ from pubsub.relay.lanes import Stripe, open_lanes
 from pubsub.relay.worker import Worker
 
 LOST = StreamLost("server:5222", "cut by a test")
+ACCUSED = StreamLost("server:5222", "it ended the stream", "policy-violation")
 
 
 class Server(BaseBackend):
@@ -29,6 +35,7 @@ class Server(BaseBackend):
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.batches: list[int] = []
+        self.again: list[str] = []
         self.stream = "first"
         self.error: Exception | None = None
         self.answers: Callable[[Item], Exception | None] = lambda item: None
@@ -47,9 +54,13 @@ class Server(BaseBackend):
         futures = []
         for item in items:
             futures.append(self.send(item))
-            if futures[-1].exception() is LOST:  # and all that come after it
+            if isinstance(futures[-1].exception(), StreamLost):  # and all that come after it
                 return futures + [failed(LOST)] * (len(items) - len(futures))
         return futures
+
+    def retract_again(self, node: str, item_id: str) -> Future[str]:
+        self.again.append(item_id)
+        return resolved(item_id)
 
     def sign_of_life(self, lane: int) -> Future[str]:
         return resolved(self.stream) if self.error is None else failed(self.error)
@@ -95,6 +106,40 @@ def worker(server: Server, outbox: OutboxBackend) -> Worker:
     """The only worker of a relay."""
     open_lanes("default")
     return Worker(Stripe("default"), server)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: Any, django_db_setup: None, django_db_blocker: Any) -> Path:
+    """An SQLite file with all tables."""
+    path = tmp_path_factory.mktemp("site") / "migrated.sqlite3"
+    with django_db_blocker.unblock(), database(path) as alias:
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+    return path
+
+
+@pytest.fixture
+def site(migrated: Path, tmp_path: Path, django_db_blocker: Any) -> Iterator[str]:
+    """The alias of an SQLite database in a file of the test's own; the only one of the test.
+
+    What threads share in memory is locked otherwise than what they share in a file.
+    """
+    path = Path(shutil.copy(migrated, tmp_path))
+    with django_db_blocker.unblock(), database(path) as alias:
+        yield alias
+
+
+@contextmanager
+def database(path: Path) -> Iterator[str]:
+    """An alias for an SQLite file."""
+    like = connections.settings["default"]
+    options = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
+    connections.settings["site"] = {**like, **options}
+    try:
+        yield "site"
+    finally:
+        connections["site"].close()
+        del connections["site"]
+        del connections.settings["site"]
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ from pubsub.relay.worker import Worker
 from tests.testapp.models import Author
 from tests.waiting import until
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.fixture(autouse=True)
 def relayed(settings):
@@ -36,30 +34,30 @@ def soon(monkeypatch):
     monkeypatch.setattr("pubsub.relay.worker.SETTLED", 0.0)
 
 
-def test_what_is_written_while_the_crew_works_is_sent(relayed):
-    with Crew(["default"]):
-        publish("/n", "x", item_id="7")
+def test_what_is_written_while_the_crew_works_is_sent(site, relayed):
+    with Crew([site]):
+        publish("/n", "x", item_id="7", using=site)
         until(lambda: relayed, "the item is sent")
     assert (relayed[0].node, relayed[0].id) == ("/n", "7")
 
 
-def test_who_drains_ends_when_nothing_is_left(relayed):
+def test_who_drains_ends_when_nothing_is_left(site, relayed):
     for n in range(30):
-        publish(f"/{n}", "x")
-    with Crew(["default"], drains=True) as crew:
+        publish(f"/{n}", "x", using=site)
+    with Crew([site], drains=True) as crew:
         crew.wait(20)
         assert not crew.is_at_work
     assert len(relayed) == 30
     assert crew.counts["sent"] == 30
     assert crew.troubles == {}
-    assert not OutboxItem.objects.exists()
+    assert not OutboxItem.objects.using(site).exists()
 
 
-def test_each_stream_has_a_worker(settings, relayed):
+def test_each_stream_has_a_worker(site, settings, relayed):
     settings.XMPP_CONNECTIONS = 3
     for n in range(30):
-        publish(f"/{n}", "x")
-    with Crew(["default"], drains=True) as crew:
+        publish(f"/{n}", "x", using=site)
+    with Crew([site], drains=True) as crew:
         crew.wait(20)
     assert len(crew.workers) == 3
     for worker in crew.workers:
@@ -69,16 +67,7 @@ def test_each_stream_has_a_worker(settings, relayed):
     assert len(relayed) == 30
 
 
-@pytest.mark.django_db(transaction=True, databases=["default", "other"])
-def test_each_database_has_its_workers(relayed):
-    publish("/a", "x")
-    publish("/b", "x", using="other")
-    with Crew(["default", "other"], drains=True) as crew:
-        crew.wait(20)
-    assert {item.node for item in relayed} == {"/a", "/b"}
-
-
-def test_a_worker_in_trouble_tells_of_it_once_and_goes_on(relayed, monkeypatch, caplog):
+def test_a_worker_in_trouble_tells_of_it_once_and_goes_on(site, relayed, monkeypatch, caplog):
     turn = Worker.turn
     errors = [ConnectError("server:5222", "nobody is there")] * 3
     errors.append(OperationalError("database is locked"))
@@ -89,8 +78,8 @@ def test_a_worker_in_trouble_tells_of_it_once_and_goes_on(relayed, monkeypatch, 
         return turn(self)
 
     monkeypatch.setattr(Worker, "turn", fail)
-    publish("/n", "x")
-    with caplog.at_level(logging.INFO, "pubsub.relay"), Crew(["default"]) as crew:
+    publish("/n", "x", using=site)
+    with caplog.at_level(logging.INFO, "pubsub.relay"), Crew([site]) as crew:
         until(lambda: relayed, "the item is sent")
         until(lambda: not crew.troubles, "the trouble is over")
     said = [record.message for record in caplog.records]
@@ -101,7 +90,9 @@ def test_a_worker_in_trouble_tells_of_it_once_and_goes_on(relayed, monkeypatch, 
     ]
 
 
-def test_a_bug_in_a_turn_is_logged_with_its_trace_and_ends_nobody(relayed, monkeypatch, caplog):
+def test_a_bug_in_a_turn_is_logged_with_its_trace_and_ends_nobody(
+    site, relayed, monkeypatch, caplog
+):
     turn = Worker.turn
     errors = [ZeroDivisionError("a bug")]
 
@@ -111,13 +102,13 @@ def test_a_bug_in_a_turn_is_logged_with_its_trace_and_ends_nobody(relayed, monke
         return turn(self)
 
     monkeypatch.setattr(Worker, "turn", fail)
-    publish("/n", "x")
-    with Crew(["default"]):
+    publish("/n", "x", using=site)
+    with Crew([site]):
         until(lambda: relayed, "the item is sent")
     assert caplog.records[0].exc_info[1].args == ("a bug",)
 
 
-def test_who_cannot_drain_says_why_and_ends(settings, monkeypatch):
+def test_who_cannot_drain_says_why_and_ends(site, settings, monkeypatch):
     settings.XMPP_TIMEOUT = 0.2
     error = ConnectError("server:5222", "nobody is there")
 
@@ -125,30 +116,30 @@ def test_who_cannot_drain_says_why_and_ends(settings, monkeypatch):
         raise error
 
     monkeypatch.setattr(Worker, "turn", fail)
-    with Crew(["default"], drains=True) as crew:
+    with Crew([site], drains=True) as crew:
         crew.wait(20)
         assert not crew.is_at_work
     assert list(crew.troubles.values()) == [error]
 
 
-def test_rows_of_a_transaction_that_is_open_are_not_seen(relayed, register):
+def test_rows_of_a_transaction_that_is_open_are_not_seen(site, relayed, register):
     register(Author)
-    with Crew(["default"]):
-        publish("/before", "x")
+    with Crew([site]):
+        publish("/before", "x", using=site)
         until(lambda: relayed, "the item before is sent")
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
-            Author.objects.create(name="Ada")
+        with pytest.raises(ZeroDivisionError), transaction.atomic(using=site):
+            Author.objects.using(site).create(name="Ada")
             raise ZeroDivisionError
-        publish("/after", "x")
+        publish("/after", "x", using=site)
         until(lambda: len(relayed) == 2, "the item after it is sent")
     assert [item.node for item in relayed] == ["/before", "/after"]
     assert pubsub.is_registered(Author)
 
 
-def test_nothing_of_a_crew_stays_behind(relayed):
+def test_nothing_of_a_crew_stays_behind(site, relayed):
     before = set(threading.enumerate())
-    with Crew(["default"]):
-        publish("/n", "x")
+    with Crew([site]):
+        publish("/n", "x", using=site)
         until(lambda: relayed, "the item is sent")
     assert set(threading.enumerate()) <= before
-    assert set(OutboxItem.objects.values_list("state", flat=True)) <= {State.SENT}
+    assert set(OutboxItem.objects.using(site).values_list("state", flat=True)) <= {State.SENT}

@@ -5,7 +5,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connections
 
 from pubsub.exceptions import (
     AlreadyRelaying,
@@ -21,26 +20,12 @@ from pubsub.relay.bell import Bell
 from pubsub.relay.outcomes import Outcome, outcome_of, pause_after
 
 
-@pytest.fixture
-def site(tmp_path):
-    """The alias of an SQLite database in a file."""
-    connections.settings["site"] = {
-        **connections.settings["default"],
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(tmp_path / "db.sqlite3"),
-    }
-    yield "site"
-    del connections.settings["site"]
-    if hasattr(connections._connections, "site"):
-        del connections["site"]
-
-
 def test_a_second_relay_of_one_sqlite_file_is_refused_by_the_first_ones_name(site, tmp_path):
     with alone(site):
         with pytest.raises(AlreadyRelaying) as refused, alone(site):
             pass
         assert f"(process {os.getpid()})" in str(refused.value)
-        assert str(tmp_path / "db.sqlite3") in str(refused.value)
+        assert str(tmp_path / "migrated.sqlite3") in str(refused.value)
     with alone(site):
         pass  # the first one has ended
 
