@@ -35,11 +35,12 @@ def publish(
     :param node: the node's name; it is created when it does not exist.
     :param item: text, a dict or list (sent as JSON), an xml.etree Element, or a model instance.
     :param item_id: text, a number or a UUID; overwrites the item of that id.  By default an
-        instance's primary key, and a new id from the server for everything else.
+        instance's primary key, and a new id for everything else.
     :param using: database alias whose transaction to wait for; by default the instance's own, and
         the default database for everything else.
-    :returns: a Future of the item's id, resolved when the server has acknowledged it; it fails
-        with a PubSubError.
+    :returns: a Future of the item's id, resolved when the server has acknowledged it, with the
+        outbox when it is there for good; it fails with a PubSubError.  While the server is away it
+        waits: give ``result()`` a timeout.
     :raises InvalidItem: for a node, an id or a payload that cannot be put on the wire.
     :raises TypeError: for a payload of another type.
     """
