@@ -6,6 +6,7 @@ stack           an ejabberd that all tests of one worker share: ``stack.settings
 xmpp_settings   pytest-django's ``settings``, set up for ``stack``
 private_stack   makes a stack of the test's own, to be killed and restarted at will
 failures        what publish_failed said
+postgres        a PostgreSQL that all tests of one worker share; see tests/postgres.py
 
 In CI (the environment variable CI is set) a skipped test is a failure.
 """
@@ -22,6 +23,7 @@ import pytest
 
 from pubsub.devstack import Stack
 from pubsub.signals import publish_failed
+from tests.postgres import Postgres
 
 # No time is a fact about an example: the machine may be busy.
 hypothesis.settings.register_profile(
@@ -96,6 +98,13 @@ def private_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             return running.enter_context(Stack(tmp_path / "stack", **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL shared by the worker's tests."""
+    with Postgres() as running:
+        yield running
 
 
 @pytest.fixture

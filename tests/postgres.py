@@ -13,8 +13,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +170,3 @@ class Postgres:
 
     def _address(self, database: str) -> dict[str, Any]:
         return {"host": LOOPBACK, "port": self.port, "user": USER, "dbname": database}
-
-
-@contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL that runs while the block does."""
-    with Postgres() as running:
-        yield running

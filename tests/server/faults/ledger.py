@@ -72,6 +72,10 @@ class Diary:
     entries: list[Seen | Synced] = field(default_factory=list)
     interrupted: bool = False
 
+    def copy(self) -> Diary:
+        """What it says up to now; others may go on writing."""
+        return Diary(self.name, list(self.entries), self.interrupted)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -123,7 +127,7 @@ class Verdict:
     def table(self) -> str:
         """All of it for a person, the first faults word for word."""
         lines = [
-            f"{self.committed} changes committed, {self.rolled_back} rolled back; {self.held} items",
+            f"{self.committed} committed, {self.rolled_back} undone; {self.held} items",
             f"{'':14}{'events':>8}{'seen':>8}{'dropped':>9}{'again':>7}"
             + "".join(f"{heading:>10}" for heading in HEADINGS.values()),
         ]

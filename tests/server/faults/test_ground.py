@@ -1,0 +1,16 @@
+"""What the other tests stand on: with no fault made, none is found."""
+
+import pytest
+
+from tests.server.faults.conftest import ENGINES
+from tests.server.faults.scene import XMPP
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_an_outbox_and_without_a_fault_nothing_is_lost(scene, stack, engine):
+    scene = scene(stack, backend=XMPP)
+    scene.watch("ada", "bob")
+    scene.writer(seed=1).done()
+    verdict = scene.check()
+    assert verdict.repeats == 0
+    print(verdict.table())
