@@ -26,6 +26,7 @@ class Orders:
     :param pause: seconds between two transactions of a thread, on average.
     :param die: ``commit``: the first thread's last transaction ends with SIGKILL in the first
         callback of its commit; ``return``: when the commit has returned.
+    :param forks: into so many processes more it splits after its first transactions.
     """
 
     book: str
@@ -37,6 +38,7 @@ class Orders:
     nodes: int = 3
     pause: float = 0.0
     die: str = ""
+    forks: int = 0
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))

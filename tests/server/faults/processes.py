@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from pubsub.devstack.processes import tied
@@ -59,6 +61,15 @@ class Process:
     def done(self) -> None:
         """Wait for its end, which has to be a good one."""
         assert self.wait() == 0, f"{self.name} ended with {self.wait()}: {self.errors}"
+
+    def every(self, seconds: float, act: Callable[[], object]) -> None:
+        """Do something every so many seconds until it ends, which has to be a good end."""
+        while self.is_running:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+                break
+            act()
+        self.done()
 
     def tell(self) -> None:
         """Tell it to end."""

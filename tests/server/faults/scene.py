@@ -1,10 +1,8 @@
 """One run: a database, a stack, writers, relays and witnesses, and what it all came to."""
 
-import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from django.test import override_settings
 
 from pubsub.backends.xmpp import XMPPBackend
 from pubsub.devstack import Stack
-from tests.proxy import Proxy
 from tests.server.faults import ledger
 from tests.server.faults.book import Orders, read
 from tests.server.faults.databases import Database
@@ -21,6 +18,7 @@ from tests.server.faults.processes import Process
 from tests.server.faults.witness import Witness
 from tests.server.processes import settings_file
 from tests.settings import INSTALLED_APPS
+from tests.waiting import until
 
 OUTBOX = "pubsub.backends.outbox.OutboxBackend"
 XMPP = "pubsub.backends.xmpp.XMPPBackend"
@@ -105,7 +103,7 @@ class Scene:
 
     def relay(self, name: str = "relay", *, waits: bool = True) -> Process:
         """Start a relay, and wait until it relays."""
-        relay = self._start(f"{name}-{len(self.processes)}", "pubsub_relay")
+        relay = self.run("pubsub_relay", name=name)
         if waits:
             relay.until_said("Relaying")
         return relay
@@ -118,9 +116,21 @@ class Scene:
         told = Orders(str(book), name, self._writers, nodes=self._hand_nodes, **orders)
         return self._start(name, "write_and_note", told.as_json())
 
+    def run(self, *words: str, name: str = "relay") -> Process:
+        """Start any command of manage.py."""
+        return self._start(f"{name}-{len(self.processes)}", *words)
+
     def committed(self) -> int:
         """How many transactions have been committed so far."""
         return len(self.database.column(MARKS))
+
+    def until_committed(self, count: int) -> None:
+        """Wait until there are so many transactions."""
+        until(lambda: self.committed() >= count, f"{count} transactions", PATIENCE)
+
+    def until_sent(self) -> None:
+        """Wait until nothing waits in the outbox."""
+        until(lambda: self.database.column(UNSENT) == [0], "an outbox that is empty", PATIENCE)
 
     def judge(self) -> Verdict:
         """What it came to, once nothing is left in the outbox, or the time for it is over."""
@@ -173,20 +183,3 @@ class Scene:
             yield ledger.Fault(ledger.LOST, "node", f"{count} rows are still in the outbox")
         for error in self.database.column(SET_ASIDE):
             yield ledger.Fault(ledger.LOST, "node", f"a row was set aside: {error}")
-
-
-@contextmanager
-def stanza_proxy(stack: Stack, rewrite: Callable[[Any, bytes], bytes]) -> Iterator[Proxy]:
-    """A proxy that sees the stanzas in the stream; for settings with ``XMPP_TLS = "direct"``."""
-    ours, theirs = tls_of(stack)
-    with Proxy(
-        stack.ports.xmpp_tls, client_tls=ours, server_tls=theirs, rewrite=rewrite, by_stanza=True
-    ) as proxy:
-        yield proxy
-
-
-def tls_of(stack: Stack) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What a proxy needs to end TLS on both sides: as the server, and as a client of it."""
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(stack.folder / "server.pem")
-    return ours, ssl.create_default_context(cafile=stack.settings["XMPP_CA_FILE"])

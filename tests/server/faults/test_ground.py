@@ -10,7 +10,17 @@ from tests.server.faults.scene import XMPP
 def test_without_an_outbox_and_without_a_fault_nothing_is_lost(scene, stack, engine):
     scene = scene(stack, backend=XMPP)
     scene.watch("ada", "bob")
-    scene.writer(seed=1).done()
+    scene.writer().done()
+    assert scene.check().repeats == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_a_fault_nothing_is_lost_or_sent_twice(scene, stack, engine):
+    scene = scene(stack)
+    scene.watch("ada", "bob")
+    relay = scene.relay()
+    scene.writer().done()
     verdict = scene.check()
     assert verdict.repeats == 0
+    relay.stop()
     print(verdict.table())

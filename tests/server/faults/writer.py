@@ -9,7 +9,9 @@ import os
 import random
 import signal
 import threading
+import warnings
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -154,6 +156,8 @@ def die() -> None:
 
 
 def main(orders: Orders) -> int:
+    if orders.forks:
+        return fork(orders)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     book = Book(orders.book)
@@ -163,3 +167,36 @@ def main(orders: Orders) -> int:
     for thread in threads:
         thread.join()
     return 1 if any(thread.error for thread in threads) else 0
+
+
+def fork(orders: Orders) -> int:
+    """Write something, and then go on as several processes."""
+    first = replace(orders, name=f"{orders.name}-0", transactions=5, forks=0)
+    codes = [main(first)]
+    children = []
+    for n in range(1, orders.forks + 1):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads: that is the test
+            pid = os.fork()
+        if pid == 0:
+            return main(
+                replace(
+                    first,
+                    name=f"{orders.name}-{n}",
+                    number=orders.number * 10 + n,
+                    transactions=orders.transactions,
+                )
+            )
+        children.append(pid)
+    codes.append(
+        main(
+            replace(
+                first,
+                name=f"{orders.name}-p",
+                number=orders.number * 10,
+                transactions=orders.transactions,
+            )
+        )
+    )
+    codes += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    return max(map(abs, codes))

@@ -1,0 +1,70 @@
+"""Proxies between a relay and ejabberd that see stanzas, and do harm at the worst moment."""
+
+import re
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pubsub.devstack import Stack
+from tests.proxy import Link, Proxy
+
+#: Settings of who connects to them: they end TLS, and so speak it from the first byte.
+SETTINGS = {"XMPP_TLS": "direct"}
+
+PUBLISHES = re.compile(rb"<publish\b")
+RESULT = re.compile(rb"<iq\b[^>]*type='result'")
+
+
+def tls_of(stack: Stack) -> dict[str, Any]:
+    """What a proxy needs to end TLS on both sides: as the server, and as a client of it."""
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(stack.folder / "server.pem")
+    theirs = ssl.create_default_context(cafile=stack.settings["XMPP_CA_FILE"])
+    return {"client_tls": ours, "server_tls": theirs}
+
+
+class Cutter(Proxy):
+    """Cuts the stream within a stanza that publishes: each time some bytes further into it.
+
+    :param step: so many bytes further.
+    :param times: after so many cuts it does no more harm.
+    """
+
+    def __init__(self, stack: Stack, *, step: int, times: int) -> None:
+        super().__init__(stack.ports.xmpp_tls, **tls_of(stack))
+        self.cuts = 0
+        self._step = step
+        self._times = times
+
+    async def _to_server(self, link: Link) -> None:
+        assert link.upstream is not None
+        while data := await link.hear():
+            found = PUBLISHES.search(data) if self.cuts < self._times else None
+            if found:
+                self.cuts += 1
+                data = data[: found.start() + self.cuts * self._step]
+            link.upstream.write(data)
+            await link.upstream.drain()
+            if found:
+                with suppress(OSError):
+                    link.reset()
+                return
+
+
+class Acknowledgements(Proxy):
+    """Calls a function as it passes an acknowledgement of something published.
+
+    :param fault: called with the number of the acknowledgement, from 1, before it is passed on.
+    """
+
+    def __init__(self, stack: Stack, fault: Callable[[int], None]) -> None:
+        super().__init__(stack.ports.xmpp_tls, rewrite=self._pass, by_stanza=True, **tls_of(stack))
+        self.passed = 0
+        self._fault = fault
+
+    def _pass(self, link: Link, stanza: bytes) -> bytes:
+        if RESULT.search(stanza) and PUBLISHES.search(stanza):
+            self.passed += 1
+            self._fault(self.passed)
+        return stanza

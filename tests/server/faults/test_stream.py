@@ -1,0 +1,55 @@
+"""The stream between the relay and ejabberd is cut, or answers no more."""
+
+import pytest
+
+from tests.proxy import Proxy
+from tests.server.faults.conftest import ENGINES
+from tests.server.faults.proxies import SETTINGS, Cutter
+from tests.waiting import until
+
+pytestmark = pytest.mark.parametrize("engine", ENGINES)
+
+
+@pytest.mark.parametrize("rst", [True, False], ids=["rst", "fin"])
+def test_a_stream_that_is_cut_loses_nothing(scene, stack, rst):
+    with Proxy(stack.ports.xmpp) as proxy:
+        scene = scene(stack, port=proxy.port)
+        scene.watch("ada", "bob")
+        relay = scene.relay()
+        writer = scene.writer(pause=0.02)
+        for count in (10, 30, 50):
+            scene.until_committed(count)
+            proxy.cut(rst=rst)
+        writer.done()
+        scene.check()
+        relay.stop()
+
+
+@pytest.mark.parametrize(
+    "direction", [{}, {"answers": False}, {"requests": False}], ids=["both", "requests", "answers"]
+)
+def test_a_stream_that_freezes_loses_nothing(scene, stack, direction):
+    with Proxy(stack.ports.xmpp) as proxy:
+        scene = scene(stack, port=proxy.port, XMPP_TIMEOUT=1)
+        scene.watch("ada", "bob")
+        relay = scene.relay()
+        writer = scene.writer(pause=0.02)
+        scene.until_committed(20)
+        proxy.freeze(**direction)
+        until(lambda: "Cannot relay" in relay.errors, "the relay has noticed")
+        proxy.thaw()
+        writer.done()
+        scene.check()
+        relay.stop()
+
+
+def test_a_stream_that_is_cut_within_a_stanza_loses_nothing(scene, stack):
+    with Cutter(stack, step=97, times=6) as proxy:
+        scene = scene(stack, port=proxy.port, **SETTINGS)
+        scene.watch("ada", "bob")
+        relay = scene.relay()
+        writer = scene.writer(pause=0.02)
+        writer.done()
+        until(lambda: proxy.cuts == 6, "six cuts")
+        scene.check()
+        relay.stop()
