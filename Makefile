@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PROGRAMS := venv node npm erl ejabberd nginx openssl
 
-.PHONY: help demo test bench lint client build clean programs
+.PHONY: help demo test soak bench lint client build clean programs
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -25,12 +25,18 @@ help:  ## list these targets
 demo: programs $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with the demo; Ctrl-C stops them
 	@exec $(BIN)/python -m demo
 
-test: PROGRAMS += chromium
+test: PROGRAMS += chromium postgres
 test: programs $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser, client
 	@echo "Testing the browser client …"
 	@npm --prefix $(CLIENT) test
 	@echo "Testing the rest …"
 	@$(BIN)/python -m pytest -n 2
+
+soak: PROGRAMS := venv erl ejabberd openssl postgres
+soak: SECONDS ?= 300
+soak: SEED ?= 1
+soak: programs $(VENV)/ready  ## lose nothing for SECONDS=300 while everything fails, as SEED=1 decides
+	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
 bench: PROGRAMS := venv erl ejabberd openssl
 bench: programs $(VENV)/ready  ## measure what saves cost; `python -m bench --help` has more

@@ -109,6 +109,7 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "psutil>=5.9",
+            "psycopg[binary]>=3.2",
             "slixmpp>=1.8",
             "trustme>=1.1",
             "websockets>=14",
