@@ -22,6 +22,7 @@ class Orders:
     :param name: differs from that of every other writer of the run.
     :param number: likewise; it decides which rows are its own.
     :param transactions: of each thread; None: until SIGTERM.
+    :param shared: whether it changes rows that other threads and processes change, too.
     :param nodes: how many nodes there are to publish to by hand.
     :param pause: seconds between two transactions of a thread, on average.
     :param die: ``commit``: the first thread's last transaction ends with SIGKILL in the first
@@ -35,6 +36,7 @@ class Orders:
     seed: int = 1
     threads: int = 4
     transactions: int | None = 25
+    shared: bool = True
     nodes: int = 3
     pause: float = 0.0
     die: str = ""

@@ -29,20 +29,30 @@ class Cutter(Proxy):
 
     :param step: so many bytes further.
     :param times: after so many cuts it does no more harm.
+    :param relentless: whether it cuts again before anything was acknowledged.
     """
 
-    def __init__(self, stack: Stack, *, step: int, times: int) -> None:
-        super().__init__(stack.ports.xmpp_tls, **tls_of(stack))
+    def __init__(self, stack: Stack, *, step: int, times: int, relentless: bool = False) -> None:
+        super().__init__(stack.ports.xmpp_tls, rewrite=self._pass, by_stanza=True, **tls_of(stack))
         self.cuts = 0
         self._step = step
         self._times = times
+        self._relentless = relentless
+        self._is_armed = True
+
+    def _pass(self, link: Link, stanza: bytes) -> bytes:
+        if RESULT.search(stanza) and PUBLISHES.search(stanza):
+            self._is_armed = True
+        return stanza
 
     async def _to_server(self, link: Link) -> None:
         assert link.upstream is not None
         while data := await link.hear():
-            found = PUBLISHES.search(data) if self.cuts < self._times else None
+            armed = self._is_armed and self.cuts < self._times
+            found = PUBLISHES.search(data) if armed else None
             if found:
                 self.cuts += 1
+                self._is_armed = self._relentless
                 data = data[: found.start() + self.cuts * self._step]
             link.upstream.write(data)
             await link.upstream.drain()

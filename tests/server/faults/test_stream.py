@@ -7,10 +7,8 @@ from tests.server.faults.conftest import ENGINES
 from tests.server.faults.proxies import SETTINGS, Cutter
 from tests.waiting import until
 
-pytestmark = pytest.mark.parametrize("engine", ENGINES)
 
-
-@pytest.mark.parametrize("rst", [True, False], ids=["rst", "fin"])
+@pytest.mark.parametrize(("engine", "rst"), [("postgresql", True), ("sqlite", False)])
 def test_a_stream_that_is_cut_loses_nothing(scene, stack, rst):
     with Proxy(stack.ports.xmpp) as proxy:
         scene = scene(stack, port=proxy.port)
@@ -26,16 +24,23 @@ def test_a_stream_that_is_cut_loses_nothing(scene, stack, rst):
 
 
 @pytest.mark.parametrize(
-    "direction", [{}, {"answers": False}, {"requests": False}], ids=["both", "requests", "answers"]
+    ("engine", "frozen"),
+    [
+        ("postgresql", {}),
+        ("sqlite", {}),
+        ("postgresql", {"answers": False}),
+        ("postgresql", {"requests": False}),
+    ],
+    ids=["postgresql", "sqlite", "requests", "answers"],
 )
-def test_a_stream_that_freezes_loses_nothing(scene, stack, direction):
+def test_a_stream_that_freezes_loses_nothing(scene, stack, frozen):
     with Proxy(stack.ports.xmpp) as proxy:
         scene = scene(stack, port=proxy.port, XMPP_TIMEOUT=1)
         scene.watch("ada", "bob")
         relay = scene.relay()
         writer = scene.writer(pause=0.02)
         scene.until_committed(20)
-        proxy.freeze(**direction)
+        proxy.freeze(**frozen)
         until(lambda: "Cannot relay" in relay.errors, "the relay has noticed")
         proxy.thaw()
         writer.done()
@@ -43,13 +48,26 @@ def test_a_stream_that_freezes_loses_nothing(scene, stack, direction):
         relay.stop()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_stream_that_is_cut_within_a_stanza_loses_nothing(scene, stack):
     with Cutter(stack, step=97, times=6) as proxy:
         scene = scene(stack, port=proxy.port, **SETTINGS)
         scene.watch("ada", "bob")
         relay = scene.relay()
-        writer = scene.writer(pause=0.02)
-        writer.done()
+        writer = scene.writer(pause=0.05)
         until(lambda: proxy.cuts == 6, "six cuts")
+        writer.done()
+        scene.check()
+        relay.stop()
+
+
+def test_streams_that_are_lost_one_after_the_other_are_no_fault_of_what_is_sent(scene, stack):
+    with Cutter(stack, step=1, times=6, relentless=True) as proxy:
+        scene = scene(stack, port=proxy.port, **SETTINGS)
+        scene.watch("ada")
+        relay = scene.relay()
+        writer = scene.writer(threads=1, transactions=10)
+        until(lambda: proxy.cuts == 6, "six cuts")
+        writer.done()
         scene.check()
         relay.stop()

@@ -86,11 +86,10 @@ class Thread(threading.Thread):
 
     def _change(self, name: str, n: int) -> None:
         self._changes, self._undone = [], []
-        parts = self._random.sample(
-            [self._save_own, self._save_shared, self._save_tag, self._publish, self._undo],
-            k=self._random.randint(1, 3),
-        )
-        for part in parts:
+        parts = [self._save_own, self._save_tag, self._publish, self._undo]
+        if self._orders.shared:
+            parts.append(self._save_shared)
+        for part in self._random.sample(parts, k=self._random.randint(1, 3)):
             part(name, n)
         if not self._changes:
             self._publish(name, n)
