@@ -23,6 +23,7 @@ class Orders:
     :param number: likewise; it decides which rows are its own.
     :param transactions: of each thread; None: until SIGTERM.
     :param shared: whether it changes rows that other threads and processes change, too.
+    :param deletes: whether it deletes rows.
     :param nodes: how many nodes there are to publish to by hand.
     :param pause: seconds between two transactions of a thread, on average.
     :param die: ``commit``: the first thread's last transaction ends with SIGKILL in the first
@@ -37,6 +38,7 @@ class Orders:
     threads: int = 4
     transactions: int | None = 25
     shared: bool = True
+    deletes: bool = True
     nodes: int = 3
     pause: float = 0.0
     die: str = ""

@@ -132,16 +132,16 @@ class Scene:
         """Wait until nothing waits in the outbox."""
         until(lambda: self.database.column(UNSENT) == [0], "an outbox that is empty", PATIENCE)
 
-    def judge(self) -> Verdict:
+    def judge(self, patience: float = PATIENCE) -> Verdict:
         """What it came to, once nothing is left in the outbox, or the time for it is over."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while (verdict := self._verdict()).faults and time.monotonic() < end:
             time.sleep(0.2)
         return verdict
 
-    def check(self) -> Verdict:
+    def check(self, patience: float = PATIENCE) -> Verdict:
         """Fail unless nothing was lost, out of order, or wrong."""
-        verdict = self.judge()
+        verdict = self.judge(patience)
         assert verdict.is_clean, f"\n{verdict.table()}\n{self.last_words()}"
         assert verdict.committed > 0
         return verdict

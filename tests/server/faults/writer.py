@@ -99,7 +99,7 @@ class Thread(threading.Thread):
         pk = self._random.choice(list(self._versions))
         self._versions[pk] += 1  # whatever becomes of this transaction, it is not used again
         row = Author.objects.filter(pk=pk).first()
-        if row is not None and self._random.random() < 0.2:
+        if row is not None and self._orders.deletes and self._random.random() < 0.2:
             row.delete()
             self._note("authors", str(pk), None, f"row {pk}", self._versions[pk])
             return
