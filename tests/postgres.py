@@ -72,7 +72,9 @@ class Postgres:
             self.port: int = held.getsockname()[1]
 
     def __enter__(self) -> "Postgres":
-        self._folder = Path(tempfile.mkdtemp(prefix="pubsub-postgres-"))
+        # Not in TMPDIR, which may be a folder that only root may enter.
+        where = None if os.geteuid() else "/tmp"
+        self._folder = Path(tempfile.mkdtemp(prefix="pubsub-postgres-", dir=where))
         try:
             self._make_cluster()
             self._server.start()

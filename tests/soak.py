@@ -31,7 +31,9 @@ THREADS = 4
 RATE, MOST = 40.0, 15_000
 
 
-def soak(seconds: float, seed: int, ending: threading.Event, folder: Path) -> int:
+def soak(
+    seconds: float, seed: int, ending: threading.Event, folder: Path, *, deletes: bool = True
+) -> int:
     """Run; returns the exit code."""
     pause = THREADS * WRITERS / min(RATE, MOST / seconds)
     with ExitStack() as running:
@@ -44,7 +46,7 @@ def soak(seconds: float, seed: int, ending: threading.Event, folder: Path) -> in
             Scene(stack, database, folder / "scene", port=proxy.port, nodes=12)
         )
         scene.watch("ada", "bob")
-        chaos = Chaos(scene, proxy, postgres, seed, threads=THREADS, pause=pause)
+        chaos = Chaos(scene, proxy, postgres, seed, threads=THREADS, pause=pause, deletes=deletes)
         chaos.begin()
         since = time.monotonic()
         struck = 0
@@ -71,6 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, help="how long (default: 300)")
     parser.add_argument("--seed", type=int, default=1, help="which faults (default: 1)")
+    parser.add_argument("--keep-rows", action="store_true", help="save rows, and delete none")
     options = parser.parse_args()
     values = {name: getattr(settings_of_tests, name) for name in dir(settings_of_tests)}
     settings.configure(**{name: value for name, value in values.items() if name.isupper()})
@@ -84,7 +87,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     with tempfile.TemporaryDirectory(prefix="pubsub-soak-") as folder:
-        return soak(options.seconds, options.seed, ending, Path(folder))
+        return soak(
+            options.seconds,
+            options.seed,
+            ending,
+            Path(folder),
+            deletes=not options.keep_rows,
+        )
 
 
 if __name__ == "__main__":
