@@ -109,12 +109,14 @@ class Scene:
         return relay
 
     def writer(self, **orders: Any) -> Process:
-        """Start a writer; its rows are its own."""
+        """Start a writer, and wait until it writes; some of its rows are its own."""
         self._writers += 1
         name = f"w{self._writers}"
         book = self.folder / f"{name}.book"
         told = Orders(str(book), name, self._writers, nodes=self._hand_nodes, **orders)
-        return self._start(name, "write_and_note", told.as_json())
+        writer = self._start(name, "write_and_note", told.as_json())
+        writer.until_said("Writing")
+        return writer
 
     def run(self, *words: str, name: str = "relay") -> Process:
         """Start any command of manage.py."""

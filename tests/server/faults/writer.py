@@ -159,6 +159,7 @@ def main(orders: Orders) -> int:
         return fork(orders)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
+    print("Writing", flush=True)
     book = Book(orders.book)
     threads = [Thread(orders, number, book, told) for number in range(orders.threads)]
     for thread in threads:
