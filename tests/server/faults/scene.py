@@ -101,9 +101,12 @@ class Scene:
             self.witnesses.append(Witness(name, self.stack.settings, self.nodes).__enter__())
         return self.witnesses
 
-    def relay(self, name: str = "relay", *, waits: bool = True) -> Process:
-        """Start a relay, and wait until it relays."""
-        relay = self.run("pubsub_relay", name=name)
+    def relay(self, *, waits: bool = True, **settings: Any) -> Process:
+        """Start a relay, and wait until it relays.
+
+        :param settings: in which it differs from the scene.
+        """
+        relay = self.run("pubsub_relay", **settings)
         if waits:
             relay.until_said("Relaying")
         return relay
@@ -118,9 +121,9 @@ class Scene:
         writer.until_said("Writing")
         return writer
 
-    def run(self, *words: str, name: str = "relay") -> Process:
+    def run(self, *words: str, **settings: Any) -> Process:
         """Start any command of manage.py."""
-        return self._start(f"{name}-{len(self.processes)}", *words)
+        return self._start(f"relay-{len(self.processes)}", *words, **settings)
 
     def committed(self) -> int:
         """How many transactions have been committed so far."""
@@ -158,8 +161,13 @@ class Scene:
 
     # Private
 
-    def _start(self, name: str, *words: str) -> Process:
-        process = Process(name, self.folder, self._environment, *words)
+    def _start(self, name: str, *words: str, **settings: Any) -> Process:
+        environment = self._environment
+        if settings:
+            folder = self.folder / f"settings of {name}"
+            folder.mkdir()
+            environment = settings_file(folder, {**self._settings, **settings})
+        process = Process(name, self.folder, environment, *words)
         self.processes.append(process)
         return process
 
