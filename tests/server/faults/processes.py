@@ -80,6 +80,14 @@ class Process:
         self.tell()
         self.done()
 
+    def suspend(self) -> None:
+        """Let it stand still."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it, as the kernel does when memory runs out."""
         self._process.kill()

@@ -62,6 +62,25 @@ class Cutter(Proxy):
                 return
 
 
+class Holder(Proxy):
+    """Freezes, once it is told to, as soon as something is published; ``thaw()`` passes it on."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack.ports.xmpp_tls, **tls_of(stack))
+        self.waits = False
+        self.holds = False
+
+    async def _to_server(self, link: Link) -> None:
+        assert link.upstream is not None
+        while data := await link.hear():
+            if self.waits and PUBLISHES.search(data):
+                self.waits, self.holds = False, True
+                self._requests_flow.clear()
+            await self._requests_flow.wait()
+            link.upstream.write(data)
+            await link.upstream.drain()
+
+
 class Acknowledgements(Proxy):
     """Calls a function as it passes an acknowledgement of something published.
 

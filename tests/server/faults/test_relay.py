@@ -3,7 +3,7 @@
 import pytest
 
 from tests.server.faults.conftest import ENGINES
-from tests.server.faults.proxies import SETTINGS, Acknowledgements
+from tests.server.faults.proxies import SETTINGS, Acknowledgements, Holder
 from tests.waiting import until
 
 
@@ -63,24 +63,23 @@ def test_two_relays_at_once_send_nothing_twice(scene, stack):
 def test_a_relay_that_lost_its_locks_does_not_overwrite_what_another_has_sent(
     scene, stack, postgres
 ):
-    with Acknowledgements(stack, lambda passed: None) as proxy:
-        direct = {"XMPP_PORT": stack.ports.xmpp_tls}
+    with Holder(stack) as proxy:
         scene = scene(stack, port=proxy.port, XMPP_TIMEOUT=30, **SETTINGS)
         scene.watch("ada")
         first = scene.relay()
         scene.writer().done()
-        scene.check()
-        before, passed = proxy.count(b"<publish"), proxy.passed
-        proxy.freeze(answers=False)
+        scene.until_sent()
+        first.suspend()
         scene.writer().done()
-        until(lambda: proxy.count(b"<publish") > before, "a batch on its way")
+        proxy.waits = True
+        first.resume()
+        until(lambda: proxy.holds, "a batch on its way")
         postgres.restart()
-        second = scene.relay(**direct)
+        second = scene.relay(XMPP_PORT=stack.ports.xmpp_tls)
         scene.writer().done()
         scene.until_sent()
         proxy.thaw()
-        until(lambda: proxy.passed > passed, "the batch has arrived")
-        scene.check(patience=5)
+        scene.check(patience=8)
         first.stop()
         second.stop()
 
