@@ -81,6 +81,11 @@ def marked(payload: str, mark: str) -> str:
     return payload.replace(_META, f'{_META} seq="{mark}"', 1)
 
 
+def tombstone(at: datetime) -> str:
+    """The ``<entry>`` of an item that is gone, where the server does not let go of it."""
+    return f'<entry xmlns="{NS_ATOM}">{_META} event="deleted" at="{timestamp(at)}"/></entry>'
+
+
 def is_payload(value: Any) -> bool:
     """Whether a value is of a type that an ``<entry>`` can carry."""
     return isinstance(value, (str, Promise, dict, list, ET.Element, Model))

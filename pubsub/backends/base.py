@@ -57,7 +57,8 @@ class BaseBackend:
 
         A server that has died may show it all the same.
 
-        :returns: a Future of the item's id, resolved when it is not there any more.
+        :returns: a Future of the item's id, resolved when it is not there any more, or says of
+            itself that it is gone (:func:`pubsub.payloads.tombstone`).
         """
         return resolved(item_id)
 

@@ -16,8 +16,8 @@ from pubsub.backends.latest import Latest
 from pubsub.conf import conf
 from pubsub.exceptions import InvalidNode, RequestRefused
 from pubsub.futures import follow
-from pubsub.items import Item, lane_of, valid_configuration, valid_node
-from pubsub.payloads import check_xml, marked, shortened
+from pubsub.items import Item, lane_of, now, valid_configuration, valid_node
+from pubsub.payloads import check_xml, marked, shortened, tombstone
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
@@ -80,8 +80,8 @@ class XMPPBackend(BaseBackend):
         return self._of(items[0].node).request_all(requests, stream)
 
     def retract_again(self, node: str, item_id: str) -> Future[str]:
-        # ejabberd 23.01, killed, may have an item and not know any more that it is ours.  When we
-        # have published it once more it does.
+        # ejabberd 23.01, killed while an item is published, may have it, and not in the list of
+        # what its publisher has there: then it can be overwritten, and never be retracted.
         outcome: Future[str] = Future()
         outcome.set_running_or_notify_cancel()
         found = self._request(node, stanzas.items(self._service, node, item_ids=[item_id]))
@@ -201,8 +201,8 @@ class XMPPBackend(BaseBackend):
         if error is not None and not is_gone:
             outcome.set_exception(error)
             return
-        for item in () if is_gone else found.result():
-            self._request(node, stanzas.publish(self._service, node, str(item.payload), item_id))
+        if not is_gone and found.result():
+            self._request(node, stanzas.publish(self._service, node, tombstone(now()), item_id))
         follow(outcome, self._request(node, stanzas.retract(self._service, node, item_id)))
 
     def _creation(self, node: str, configuration: Mapping[str, Any]) -> stanzas.Request[None]:

@@ -42,7 +42,8 @@ class Stripe:
 
     def items(self) -> QuerySet[OutboxItem]:
         """What is in its lanes, or was."""
-        return OutboxItem._base_manager.using(self.using).filter(lane__in=self.lanes)
+        rows = OutboxItem._base_manager.using(self.using)
+        return rows if self.count == 1 else rows.filter(lane__in=self.lanes)
 
 
 def open_lanes(using: str) -> None:
@@ -65,9 +66,10 @@ def held(stripe: Stripe, wanted: Q, limit: int = AT_ONCE) -> Iterator[dict[int, 
     :returns: the numbers of the lanes, with their sources.
     """
     rows = OutboxItem._base_manager.using(stripe.using).filter(wanted, lane=OuterRef("pk"))
+    ours = Q() if stripe.count == 1 else Q(pk__in=stripe.lanes)
     lanes = (
         OutboxLane._base_manager.using(stripe.using)
-        .filter(Exists(rows), pk__in=stripe.lanes)
+        .filter(ours, Exists(rows))
         .order_by(Subquery(rows.order_by("id").values("id")[:1]), "pk")
     )
     if not stripe.can_share:

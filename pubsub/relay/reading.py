@@ -41,8 +41,10 @@ class Reader:
         """Read some rows; returns how many are done."""
         self.left = 0
         using = self._stripe.using
+        unread = OutboxItem._base_manager.using(using).filter(state=State.UNREAD)
+        if not unread.exists():  # in no lane at all, which is soon known
+            return 0
         with held(self._stripe, Q(state=State.UNREAD)) as lanes:
-            unread = OutboxItem._base_manager.using(using).filter(state=State.UNREAD)
             found = sorted(in_order(unread, lanes, AT_ONCE), key=lambda row: row.pk)
             by_model: dict[str, list[OutboxItem]] = {}
             for row in found:

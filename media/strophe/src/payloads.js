@@ -66,6 +66,14 @@ export function readItem(element, node, onProblem = () => {}) {
 }
 
 /**
+ * Whether an item says but that it is gone: a server that was killed may not let go of it.
+ * @param {Item} item
+ */
+export function isGone({ event, entry }) {
+  return event === "deleted" && entry?.childNodes.length === 1;
+}
+
+/**
  * The number that an item's publisher has given it, "source.number".
  * @param {Item} item
  */

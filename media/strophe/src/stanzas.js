@@ -1,7 +1,7 @@
 // XEP-0060 stanzas: builds text, reads elements. Pure: no network, no page.
 
 import { PubSubError } from "./errors.js";
-import { buildEntry, readItem } from "./payloads.js";
+import { buildEntry, isGone, readItem } from "./payloads.js";
 import { child, children, xml } from "./xml.js";
 
 const CLIENT = "jabber:client";
@@ -109,7 +109,8 @@ export function parseEvent(message, onProblem) {
 export function parseItems(answer, onProblem) {
   const list = within(answer, "items");
   const node = list?.getAttribute("node") ?? "";
-  return list ? children(list, "item").map((item) => readItem(item, node, onProblem)) : [];
+  const elements = list ? children(list, "item") : [];
+  return elements.map((item) => readItem(item, node, onProblem)).filter((item) => !isGone(item));
 }
 
 /**
@@ -176,7 +177,8 @@ function notifications(part, onProblem) {
     /** @type {Notification[]} */
     const told = [];
     if (element.localName === "item") {
-      told.push({ kind: "item", node, item: readItem(element, node, onProblem) });
+      const item = readItem(element, node, onProblem);
+      told.push(isGone(item) ? { kind: "retract", node, id: item.id } : { kind: "item", node, item });
     } else if (element.localName === "retract") {
       told.push({ kind: "retract", node, id: element.getAttribute("id") ?? "" });
     }

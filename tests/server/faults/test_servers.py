@@ -13,7 +13,7 @@ def test_an_ejabberd_that_is_killed_loses_nothing(scene, private_stack):
     scene = scene(stack)
     scene.watch("ada", "bob")
     relay = scene.relay()
-    writer = scene.writer(pause=0.05, deletes=False)
+    writer = scene.writer(pause=0.05)
     scene.until_committed(40)
     stack.ejabberd.kill(sig=signal.SIGKILL)
     stack.ejabberd.start()
@@ -26,11 +26,6 @@ def test_an_ejabberd_that_is_killed_loses_nothing(scene, private_stack):
     relay.stop()
 
 
-@pytest.mark.xfail(
-    reason="ejabberd 23.01 keeps an item that it has forgotten in the list of its publisher's "
-    "items: to retract it is item-not-found, for ever",
-    strict=True,
-)
 def test_a_row_that_is_deleted_when_ejabberd_was_killed_leaves_its_node(scene, private_stack):
     stack = private_stack()
     scene = scene(stack)
@@ -41,7 +36,7 @@ def test_a_row_that_is_deleted_when_ejabberd_was_killed_leaves_its_node(scene, p
     stack.ejabberd.kill(sig=signal.SIGKILL)
     stack.ejabberd.start()
     writer.done()
-    scene.check(patience=3)
+    scene.check()
     relay.stop()
 
 

@@ -156,7 +156,8 @@ class Witness:
                     self.diary.entries.append(_seen(items.get("node", ""), child))
 
     def _items(self, node: str, answer: ET.Element) -> list[Seen]:
-        return [_seen(node, item) for item in answer.iter(f"{{{NS_PUBSUB}}}item")]
+        items = [_seen(node, item) for item in answer.iter(f"{{{NS_PUBSUB}}}item")]
+        return [item for item in items if item.state is not None]
 
 
 def _items_request(node: str) -> str:
@@ -175,5 +176,7 @@ def _seen(node: str, child: ET.Element) -> Seen:
     if entry is None:
         return Seen(node, child.get("id", ""), None)
     meta = entry.find(META)
+    if meta is not None and meta.get("event") == "deleted" and len(entry) == 1:
+        return Seen(node, child.get("id", ""), None)  # a tombstone
     seq = None if meta is None else meta.get("seq")
     return Seen(node, child.get("id", ""), "".join(entry.itertext()).strip(), seq)

@@ -66,6 +66,21 @@ test("ping and presence are what their XEPs say", () => {
   assert.equal(element(presence()).namespaceURI, "jabber:client");
 });
 
+const META = '<meta xmlns="urn:django-pubsub:1" event="deleted" at="2026-11-22T10:00:00Z"/>';
+
+test("an item that says but that it is gone is a retraction", () => {
+  const gone = `<item id="1"><entry xmlns="http://www.w3.org/2005/Atom">${META}</entry></item>`;
+  const log = `<item id="2"><entry xmlns="http://www.w3.org/2005/Atom">${META}what it was</entry></item>`;
+  const told = parseEvent(event(`<items node="/n">${gone}${log}</items>`));
+  assert.deepEqual(
+    told.map(({ kind, id, item }) => [kind, id ?? item.id]),
+    [
+      ["retract", "1"],
+      ["item", "2"],
+    ],
+  );
+});
+
 test("a message with several items tells all of them, in order", () => {
   const told = parseEvent(event('<items node="/n"><item id="1"><entry>a</entry></item><retract id="2"/><item id="3"/></items>'));
   assert.deepEqual(told.map(({ kind, node, id, item }) => [kind, node, id ?? item.id]), [
