@@ -13,6 +13,7 @@ from tests.proxy import Link, Proxy
 SETTINGS = {"XMPP_TLS": "direct"}
 
 PUBLISHES = re.compile(rb"<publish\b")
+SIGN_OF_LIFE = re.compile(rb"urn:xmpp:ping|http://jabber.org/protocol/disco#info")
 RESULT = re.compile(rb"<iq\b[^>]*type='result'")
 
 
@@ -63,19 +64,28 @@ class Cutter(Proxy):
 
 
 class Holder(Proxy):
-    """Freezes, once it is told to, as soon as something is published; ``thaw()`` passes it on."""
+    """Freezes, once it is told to, as soon as something is asked; ``thaw()`` passes it on.
 
-    def __init__(self, stack: Stack) -> None:
+    :param what: how that begins; by default it is something published.
+    :param skip: the first ones are passed on.
+    """
+
+    def __init__(self, stack: Stack, what: re.Pattern[bytes] = PUBLISHES, skip: int = 0) -> None:
         super().__init__(stack.ports.xmpp_tls, **tls_of(stack))
         self.waits = False
         self.holds = False
+        self._what = what
+        self._skip = skip
 
     async def _to_server(self, link: Link) -> None:
         assert link.upstream is not None
         while data := await link.hear():
-            if self.waits and PUBLISHES.search(data):
-                self.waits, self.holds = False, True
-                self._requests_flow.clear()
+            if self.waits and self._what.search(data):
+                if self._skip:
+                    self._skip -= 1
+                else:
+                    self.waits, self.holds = False, True
+                    self._requests_flow.clear()
             await self._requests_flow.wait()
             link.upstream.write(data)
             await link.upstream.drain()
