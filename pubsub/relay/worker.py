@@ -244,12 +244,15 @@ class Worker:
     def _send_again(self, lanes: dict[int, str]) -> None:
         """Let wait again what was acknowledged before our stream was there, once for each lane.
 
-        The server may have died since, and what it had not written to its disk is lost.
+        The server may have died since, without what it had not written to its disk.  What others
+        have sent in the lane meanwhile follows it, or older states would replace theirs.
         """
         unproven = set(lanes) - self._proven
         if unproven:
-            sent = self._rows.filter(state=State.SENT, lane__in=unproven, sent__lt=self._since)
-            sent.update(state=State.WAITING)
+            sent = self._rows.filter(state=State.SENT, lane__in=unproven)
+            doubtful = set(sent.filter(sent__lt=self._since).values_list("lane", flat=True))
+            if doubtful:
+                sent.filter(lane__in=doubtful).update(state=State.WAITING)
             self._proven |= unproven
 
     def _settle(self) -> None:

@@ -101,6 +101,21 @@ def test_what_another_relay_has_sent_before_our_stream_was_there_is_sent_again(
     assert server.texts == ["one", "one", "two"]
 
 
+def test_what_another_relay_has_sent_meanwhile_follows_what_is_sent_again(worker, server, put):
+    put("old")
+    worker.turn()
+    age(1)
+    other = Worker(Stripe("default"), server)
+    put("elsewhere", id="8")
+    other._connect()  # and is slow
+    put("new")
+    worker.turn()
+    while other.turn():
+        pass
+    assert server.texts[-1] == "new"
+    assert server.texts.count("old") == 2
+
+
 def test_without_a_server_everything_stays_and_the_error_is_told(worker, server, put, states):
     pk = put("x")
     server.error = ConnectError("server:5222", "nobody is there")
