@@ -8,12 +8,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import django
-from django.core.management import call_command
 from django.utils.module_loading import import_string
 
 from bench import machine, table
@@ -70,17 +69,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare_django() -> None:
-    """Set Django up, with the tables of the bench."""
+    """Set Django up."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "bench.settings"
     django.setup()
-    call_command("migrate", run_syncdb=True, interactive=False, verbosity=0)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure what was asked for, and print it page by page.
 
     :raises BenchError: when a pattern fits no line, or something cannot be measured.
-    :raises StackError: when ejabberd does not start.
+    :raises StackError: when ejabberd or PostgreSQL does not start.
     """
     pages = chosen(arguments.only)
     if arguments.list:
@@ -89,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     versions = machine.versions()
     rounds, calls = (QUICK_ROUNDS, QUICK_CALLS) if arguments.quick else (ROUNDS, CALLS)
     values = []
-    with server(any(run.needs_server for _, runs in pages for run, _ in runs)) as settings:
+    with servers([run for _, runs in pages for run, _ in runs]) as settings:
         conditions = Conditions(rounds, calls, settings)
         print(f"{table.header(versions)}; {rounds} rounds of {calls} calls", flush=True)
         for page, runs in pages:
@@ -121,15 +119,21 @@ def chosen(patterns: Sequence[str]) -> Chosen:
 
 
 @contextmanager
-def server(needed: bool) -> Iterator[Mapping[str, Any]]:
-    """The settings of an ejabberd that runs as long as the block does, if it is needed."""
-    if not needed:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix="pubsub-bench-") as folder:
-        say("starting ejabberd …")
-        with Stack(folder) as stack:
-            yield stack.settings
+def servers(runs: Sequence[Run]) -> Iterator[Mapping[str, Any]]:
+    """What runs need, as long as the block lasts: the settings of an ejabberd, and databases."""
+    # Django has to be ready before its models can be imported.
+    database = import_string("bench.databases.database")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pubsub-bench-")))
+        for alias in sorted({"default"} | {run.database for run in runs}):
+            if alias == "postgresql":
+                say("starting PostgreSQL …")
+            stack.enter_context(database(alias, folder))
+        if any(run.needs_server for run in runs):
+            say("starting ejabberd …")
+            yield stack.enter_context(Stack(folder / "stack")).settings
+        else:
+            yield {}
 
 
 def say(text: str) -> None:

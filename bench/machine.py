@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import sqlite3
 import subprocess
 from importlib.metadata import version
+
+from pubsub.devstack import StackError
+from tests.postgres import binaries
+
+UNKNOWN = "(not known)"
 
 
 def versions() -> dict[str, str]:
@@ -15,15 +21,31 @@ def versions() -> dict[str, str]:
         "Django": version("Django"),
         "xmpppy": version("xmpppy"),
         "ejabberd": ejabberd_version(),
+        "PostgreSQL": postgres_version(),
+        "SQLite": sqlite3.sqlite_version,
         "CPUs": str(os.cpu_count()),
     }
 
 
 def ejabberd_version() -> str:
     """The version of Debian's package, or that it is not known."""
-    command = ["dpkg-query", "-W", "-f", "${Version}", "ejabberd"]
+    return said("dpkg-query", "-W", "-f", "${Version}", "ejabberd")
+
+
+def postgres_version() -> str:
+    """The version of the PostgreSQL that would be started, or that it is not known."""
+    try:
+        program = binaries() / "postgres"
+    except StackError:
+        return UNKNOWN
+    _, _, version = said(str(program), "--version").partition("(PostgreSQL) ")
+    return version.partition(" ")[0] or UNKNOWN
+
+
+def said(*command: str) -> str:
+    """What a program prints, or that it is not known."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        return "(not known)"
+        return UNKNOWN
     return done.stdout.strip()

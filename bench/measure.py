@@ -1,4 +1,4 @@
-"""CPU time of blocks of calls, taken in turns; what is compared shares a run.  Knows no Django.
+"""Time of blocks of calls, taken in turns; what is compared shares a run.  Knows no Django.
 
 A machine is never equally fast for long: only what alternates within seconds can be compared, so
 differences and ratios are taken within a round, and the median over the rounds is what counts.
@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from statistics import quantiles
 from typing import Literal
 
 Clock = Callable[[], int]
-Whose = Literal["thread", "process"]
+ClockName = Literal["thread", "process", "wall"]
 
 
 def nothing() -> None:
-    """Need nothing to settle."""
+    """Need nothing to be prepared, or to settle."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,32 @@ class Task:
     :param run: makes all of them.
     :param calls: how many it makes.
     :param settle: waits until what they began is done; of no cost to the calling thread, but the
-        process is charged with it.
+        process is charged with it, and it counts as elapsed.
+    :param prepare: makes what the calls need; of no cost to anybody.
     """
 
     run: Callable[[], object]
     calls: int
     settle: Callable[[], object] = nothing
+    prepare: Callable[[], object] = nothing
 
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU time of one call, in microseconds: of the calling thread, and of the whole process."""
+    """What one call takes, in microseconds.
 
-    thread: float
-    process: float
+    :param thread: CPU time of the calling thread.
+    :param process: CPU time of the whole process, until all is settled.
+    :param wall: what the clock on the wall says, until all is settled.
+    """
 
-    def of(self, whose: Whose) -> float:
-        """One of the two."""
-        return self.thread if whose == "thread" else self.process
+    thread: float = 0.0
+    process: float = 0.0
+    wall: float = 0.0
+
+    def by(self, clock: ClockName) -> float:
+        """What one of the clocks says."""
+        return {"thread": self.thread, "process": self.process, "wall": self.wall}[clock]
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,27 @@ class Spread:
         if len(known) == 1:
             return cls(known[0], known[0], known[0])
         return cls(*quantiles(known, n=4, method="inclusive"))
+
+
+@dataclass(frozen=True)
+class Delays:
+    """How long something took: half of the times not longer than ``p50``, 99 of 100 than ``p99``.
+
+    :param count: how often it was looked at.
+    """
+
+    p50: float
+    p99: float
+    worst: float
+    count: int
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> Delays:
+        """Of one time or more; each is one that was measured (the nearest rank)."""
+        known = sorted(values)
+        count = len(known)
+        p50, p99 = (known[ceil(count * part / 100) - 1] for part in (50, 99))
+        return cls(p50, p99, known[-1], count)
 
 
 @dataclass(frozen=True)
@@ -86,16 +116,20 @@ def take(
     task: Task,
     thread_clock: Clock = time.thread_time_ns,
     process_clock: Clock = time.process_time_ns,
+    wall_clock: Clock = time.perf_counter_ns,
 ) -> Cost:
     """Run a task once."""
+    task.prepare()
     gc.collect()  # the rubbish of others is not its own
+    wall_start = wall_clock()
     process_start = process_clock()
     thread_start = thread_clock()
     task.run()
     thread = thread_clock() - thread_start
     task.settle()
     process = process_clock() - process_start
-    return Cost(thread / task.calls / 1000, process / task.calls / 1000)
+    wall = wall_clock() - wall_start
+    return Cost(*(taken / task.calls / 1000 for taken in (thread, process, wall)))
 
 
 @contextmanager
@@ -130,13 +164,13 @@ def in_turns(
 
 
 def compare(
-    costs: Sequence[Cost], base: Sequence[Cost] | None = None, whose: Whose = "thread"
+    costs: Sequence[Cost], base: Sequence[Cost] | None = None, clock: ClockName = "thread"
 ) -> Comparison:
     """Compare a task's costs with those of another one in the same rounds, if there is one."""
-    ours = [cost.of(whose) for cost in costs]
+    ours = [cost.by(clock) for cost in costs]
     if base is None:
         return Comparison(Spread.over(ours))
-    theirs = [cost.of(whose) for cost in base]
+    theirs = [cost.by(clock) for cost in base]
     pairs = list(zip(ours, theirs, strict=True))
     return Comparison(
         Spread.over(ours),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, Literal
 
-from bench.measure import Comparison, Task, Whose, compare, in_turns
+from bench.measure import ClockName, Comparison, Delays, Task, compare, in_turns
 
 #: Dotted paths of the pages, in their order; they are imported when Django is ready.
 PAGES = ["bench.saving.PAGE"]
@@ -27,6 +27,10 @@ class Conditions:
     calls: int
     server: Mapping[str, Any]
 
+    def longer(self, times: int) -> Conditions:
+        """With blocks that are so many times as long, and so many times fewer rounds."""
+        return replace(self, rounds=max(3, self.rounds // times), calls=self.calls * times)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -35,14 +39,16 @@ class Line:
     :param name: what is measured, in words.
     :param task: name of the task that it tells of.
     :param base: name of the task to compare with; None tells of the first alone.
-    :param whose: CPU time of the calling thread, or of the whole process until all is settled.
-    :param aim: what the cost, or what is added to the base's, should not exceed, in microseconds.
+    :param clock: what tells: CPU time of the calling thread, or of the whole process until all is
+        settled, or the clock on the wall until then.
+    :param aim: what should not be exceeded: by the cost, or by what is added to the base's, in
+        microseconds; by the ratio; or by the p50, in milliseconds, as the page's table has it.
     """
 
     name: str
     task: str
     base: str | None = None
-    whose: Whose = "thread"
+    clock: ClockName = "thread"
     aim: float | None = None
 
 
@@ -51,21 +57,21 @@ class Result:
     """A line that has been measured."""
 
     line: Line
-    comparison: Comparison
+    found: Comparison | Delays
 
 
 @dataclass(frozen=True)
 class Run:
-    """Tasks that are taken in turns, and the lines that they make.
+    """What is measured together, and the lines that it makes.
 
     :param lines: the lines of the table.
-    :param tasks: a context manager, entered for the time of the run, that makes the tasks.
     :param needs_server: whether ejabberd must run.
+    :param database: alias of the database that must be there; see :mod:`bench.databases`.
     """
 
     lines: Sequence[Line]
-    tasks: Callable[[Conditions], AbstractContextManager[Mapping[str, Task]]]
-    needs_server: bool = False
+    needs_server: bool = field(default=False, kw_only=True)
+    database: str = field(default="default", kw_only=True)
 
     def chosen(self, patterns: Sequence[str]) -> list[Line]:
         """The lines whose name holds one of the patterns; all, if there are none."""
@@ -77,13 +83,44 @@ class Run:
 
     def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
         """Measure some of its lines."""
+        raise NotImplementedError(f"{type(self).__name__} must define results()")
+
+
+@dataclass(frozen=True)
+class Turns(Run):
+    """Tasks that are taken in turns.
+
+    :param tasks: a context manager, entered for the time of the run, that makes the tasks.
+    :param longer: so many times as long are its blocks as those of others, in fewer rounds.
+    """
+
+    tasks: Callable[[Conditions], AbstractContextManager[Mapping[str, Task]]]
+    longer: int = field(default=1, kw_only=True)
+
+    def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
         wanted = {name for line in lines for name in (line.task, line.base)}
+        conditions = conditions.longer(self.longer) if self.longer > 1 else conditions
         with self.tasks(conditions) as tasks:
             chosen = {name: task for name, task in tasks.items() if name in wanted}
             costs = in_turns(chosen, conditions.rounds)
         for line in lines:
             base = None if line.base is None else costs[line.base]
-            yield Result(line, compare(costs[line.task], base, line.whose))
+            yield Result(line, compare(costs[line.task], base, line.clock))
+
+
+@dataclass(frozen=True)
+class Waits(Run):
+    """Delays, each of which is looked at for itself.
+
+    :param delays: measures them; returns those of each task, in milliseconds.
+    """
+
+    delays: Callable[[Conditions], Mapping[str, Sequence[float]]]
+
+    def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
+        delays = self.delays(conditions)
+        for line in lines:
+            yield Result(line, Delays.over(delays[line.task]))
 
 
 @dataclass(frozen=True)
@@ -92,8 +129,10 @@ class Page:
 
     :param title: the question.
     :param notes: how it was measured, a line each.
+    :param tells: what its table is of.
     """
 
     title: str
     notes: Sequence[str]
     runs: Sequence[Run]
+    tells: Literal["costs", "throughput", "delays"] = "costs"

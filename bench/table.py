@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.measure import Spread
+from bench.measure import Comparison, Delays, Spread
 from bench.pages import Page, Result
 
-HEADINGS = ("µs of CPU per call", "median", "quartiles", "before", "with", "ratio", "aim")
+COSTS = ("µs per call", "median", "quartiles", "before", "with", "ratio", "aim")
+THROUGHPUT = (
+    *("elapsed per row", "median µs", "quartiles", "rows/s"),
+    *("direct µs", "rows/s", "ratio", "quartiles", "aim"),
+)
+DELAYS = ("ms since the commit", "p50", "p99", "worst", "saves", "aim")
 
 
 def header(versions: Mapping[str, str]) -> str:
@@ -19,7 +24,8 @@ def header(versions: Mapping[str, str]) -> str:
 
 def page_text(page: Page, results: Iterable[Result]) -> str:
     """A page: its title, its table and how it was measured."""
-    rows = [HEADINGS, *(_row(result) for result in results)]
+    headings, cells = TABLES[page.tells]
+    rows = [headings, *((result.line.name, *cells(result)) for result in results)]
     return "\n".join([page.title, "=" * len(page.title), "", *aligned(rows), "", *page.notes])
 
 
@@ -36,16 +42,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def page_values(page: Page, results: Iterable[Result]) -> dict[str, Any]:
-    """A page as JSON has it; costs are in microseconds of CPU time."""
+    """A page as JSON has it; costs are in microseconds, delays in milliseconds."""
     return {
         "title": page.title,
         "notes": list(page.notes),
         "lines": [
             {
                 "name": result.line.name,
-                "cpu_of": result.line.whose,
+                "clock": result.line.clock,
                 "aim": result.line.aim,
-                **asdict(result.comparison),
+                **asdict(result.found),
             }
             for result in results
         ],
@@ -55,28 +61,58 @@ def page_values(page: Page, results: Iterable[Result]) -> dict[str, Any]:
 # Private
 
 
-def _row(result: Result) -> tuple[str, ...]:
-    found = result.comparison
+def _costs(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Comparison)
     told = found.added or found.cost
-    aim = result.line.aim
     return (
-        result.line.name,
-        _signed(told.median) if found.added else _number(told.median),
-        f"{_number(told.low)} … {_number(told.high)}",
-        _number(found.base.median) if found.base else "",
-        _number(found.cost.median) if found.base else "",
+        f"{told.median:+.1f}" if found.added else f"{told.median:.1f}",
+        _quartiles(told, 1),
+        f"{found.base.median:.1f}" if found.base else "",
+        f"{found.cost.median:.1f}" if found.base else "",
         f"{found.ratio.median:.2f}" if found.ratio else "",
-        "" if aim is None else f"≤ {aim:g}{'' if _meets(told, aim) else ' !'}",
+        _aim(result, told.median),
     )
 
 
-def _meets(told: Spread, aim: float) -> bool:
-    return told.median <= aim
+def _throughput(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Comparison)
+    own = (f"{found.cost.median:.0f}", _quartiles(found.cost, 0), _rate(found.cost))
+    if found.base is None or found.ratio is None:
+        return *own, "", "", "", "", ""
+    return (
+        *own,
+        f"{found.base.median:.0f}",
+        _rate(found.base),
+        f"{found.ratio.median:.2f}",
+        _quartiles(found.ratio, 2),
+        _aim(result, found.ratio.median),
+    )
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}"
+def _delays(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Delays)
+    times = (f"{value:.1f}" for value in (found.p50, found.p99, found.worst))
+    return *times, str(found.count), _aim(result, found.p50)
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}"
+def _quartiles(spread: Spread, digits: int) -> str:
+    return f"{spread.low:.{digits}f} … {spread.high:.{digits}f}"
+
+
+def _rate(cost: Spread) -> str:
+    return f"{1_000_000 / cost.median:.0f}"
+
+
+def _aim(result: Result, value: float) -> str:
+    aim = result.line.aim
+    return "" if aim is None else f"≤ {aim:g}{'' if value <= aim else ' !'}"
+
+
+TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], tuple[str, ...]]]] = {
+    "costs": (COSTS, _costs),
+    "throughput": (THROUGHPUT, _throughput),
+    "delays": (DELAYS, _delays),
+}

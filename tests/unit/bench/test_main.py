@@ -25,9 +25,17 @@ def test_it_prints_its_table_and_writes_it_as_json(tmp_path: Path):
     for words in ("Python ", "Cost of save()", "dummy: save()", "dummy: publish(node, text)"):
         assert words in done.stdout
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
-    assert found["versions"].keys() == {"Python", "Django", "ejabberd", "xmpppy", "CPUs"}
+    servers = {"ejabberd", "PostgreSQL", "SQLite"}
+    assert found["versions"].keys() == {"Python", "Django", "xmpppy", "CPUs"} | servers
     names = [line["name"] for page in found["pages"] for line in page["lines"]]
     assert names == ["dummy: save()", "dummy: save() in atomic()", "dummy: publish(node, text)"]
+
+
+def test_the_outbox_is_measured_without_a_server():
+    done = bench("--quick", "--only", "outbox: save()")
+    assert done.returncode == 0, done.stderr
+    assert "outbox: save(), beside INSERT" in done.stdout
+    assert "starting" not in done.stderr
 
 
 def test_a_pattern_that_fits_no_line_is_quoted():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import Comparison, Cost, Spread, Task, compare, in_turns, take
+from bench.measure import Comparison, Cost, Delays, Spread, Task, compare, in_turns, take
 
 
 def clock(*nanoseconds: int):
@@ -11,20 +11,26 @@ def clock(*nanoseconds: int):
 
 
 def test_the_cost_is_that_of_one_call_in_microseconds():
-    task = Task(run=lambda: None, calls=10)
-    cost = take(task, thread_clock=clock(5_000, 25_000), process_clock=clock(1_000, 61_000))
-    assert cost == Cost(thread=2.0, process=6.0)
+    clocks = {
+        "thread_clock": clock(5_000, 25_000),
+        "process_clock": clock(1_000, 61_000),
+        "wall_clock": clock(3_000, 93_000),
+    }
+    cost = take(Task(run=lambda: None, calls=10), **clocks)
+    assert cost == Cost(thread=2.0, process=6.0, wall=9.0)
+    assert [cost.by(name) for name in ("thread", "process", "wall")] == [2.0, 6.0, 9.0]
 
 
-def test_the_thread_is_not_charged_with_what_settles_and_the_process_is():
+def test_nobody_is_charged_with_what_prepares_and_the_thread_not_with_what_settles():
     happened = []
 
-    def read(clock: str):
-        return lambda: happened.append(clock) or len(happened)
+    def note(name: str):
+        return lambda: happened.append(name) or len(happened)
 
-    task = Task(lambda: happened.append("run"), 1, settle=lambda: happened.append("settle"))
-    take(task, thread_clock=read("thread"), process_clock=read("process"))
-    assert happened == ["process", "thread", "run", "thread", "settle", "process"]
+    task = Task(note("run"), 1, settle=note("settle"), prepare=note("prepare"))
+    take(task, thread_clock=note("thread"), process_clock=note("process"), wall_clock=note("wall"))
+    charged = ["wall", "process", "thread", "run", "thread", "settle", "process", "wall"]
+    assert happened == ["prepare", *charged]
 
 
 def test_tasks_take_turns_and_the_first_round_does_not_count():
@@ -54,6 +60,18 @@ def test_a_spread_is_the_median_between_the_quartiles(values: list[float], sprea
     assert Spread.over(values) == spread
 
 
+@pytest.mark.parametrize(
+    ("values", "delays"),
+    [
+        ([7.0], Delays(7, 7, 7, 1)),
+        ([3.0, 1.0, 2.0], Delays(2, 3, 3, 3)),
+        (range(1, 1001), Delays(500, 990, 1000, 1000)),
+    ],
+)
+def test_of_delays_half_and_99_of_100_are_told(values: list[float], delays: Delays):
+    assert Delays.over(values) == delays
+
+
 def test_differences_and_ratios_are_those_of_each_round():
     base = [Cost(10, 0), Cost(100, 0), Cost(20, 0)]  # the machine was slow in the second
     ours = [Cost(15, 0), Cost(150, 0), Cost(30, 0)]
@@ -65,7 +83,7 @@ def test_differences_and_ratios_are_those_of_each_round():
 
 def test_a_comparison_is_of_the_thread_or_of_the_process():
     costs = [Cost(thread=1, process=2)]
-    assert compare(costs, whose="process") == Comparison(Spread(2, 2, 2))
+    assert compare(costs, clock="process") == Comparison(Spread(2, 2, 2))
     assert compare(costs) == Comparison(Spread(1, 1, 1))
 
 

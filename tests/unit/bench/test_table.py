@@ -1,9 +1,13 @@
 """What a page looks like."""
 
 import json
+from contextlib import contextmanager
+from functools import partial
 
-from bench.measure import Comparison, Spread
-from bench.pages import Line, Page, Result, Run
+import pytest
+
+from bench.measure import Comparison, Delays, Spread, Task
+from bench.pages import Conditions, Line, Page, Result, Run, Turns, Waits
 from bench.table import aligned, page_text, page_values
 
 PAGE = Page("Cost of it", ["How it was measured."], [])
@@ -28,15 +32,61 @@ def test_a_page_shows_what_is_added_and_marks_what_is_above_the_aim():
     assert lines[-1] == "How it was measured."
 
 
+def test_a_page_of_throughput_shows_rates_and_the_ratio_with_its_aim():
+    page = Page("Throughput", [], [], tells="throughput")
+    found = Comparison(Spread(450, 500, 510), Spread(350, 400, 410), None, Spread(1.2, 1.254, 1.3))
+    results = [Result(ALONE.line, ALONE.found), Result(Line("relay", "a", "b", aim=1.25), found)]
+    _, alone, compared = page_text(page, results).splitlines()[3:6]
+    assert alone.split() == ["alone", "2", "1", "…", "3", "500000"]
+    assert compared.split() == [
+        *["relay", "500", "450", "…", "510", "2000", "400", "2500"],
+        *["1.25", "1.20", "…", "1.30", "≤", "1.25", "!"],
+    ]
+
+
+def test_a_page_of_delays_shows_half_and_99_of_100_and_the_worst():
+    page = Page("Delays", [], [], tells="delays")
+    results = [Result(Line("relay", "a", clock="wall", aim=10), Delays(9.96, 20, 31.5, 500))]
+    assert page_text(page, results).splitlines()[4].split() == [
+        *["relay", "10.0", "20.0", "31.5", "500", "≤", "10"]
+    ]
+    (line,) = page_values(page, results)["lines"]
+    assert (line["p50"], line["p99"], line["clock"]) == (9.96, 20, "wall")
+
+
 def test_json_has_the_same_figures():
     first, second = json.loads(json.dumps(page_values(PAGE, [ALONE, ADDED])))["lines"]
     assert (first["name"], first["added"]) == ("alone", None)
     assert second["added"] == {"low": 4.5, "median": 5, "high": 5.5}
-    assert (second["aim"], second["cpu_of"]) == (4, "thread")
+    assert (second["aim"], second["clock"]) == (4, "thread")
 
 
 def test_a_pattern_chooses_the_lines_that_hold_it():
-    run = Run([Line("dummy: save()", "a"), Line("dummy: publish", "b")], lambda conditions: None)
+    run = Run([Line("dummy: save()", "a"), Line("dummy: publish", "b")])
     assert [line.name for line in run.chosen(["save"])] == ["dummy: save()"]
     assert [line.name for line in run.chosen(["dum*pub", "xmpp"])] == ["dummy: publish"]
     assert run.chosen([]) == run.lines
+
+
+def test_only_the_tasks_of_chosen_lines_are_taken():
+    taken: list[str] = []
+
+    @contextmanager
+    def tasks(conditions: Conditions):
+        yield {name: Task(partial(taken.append, name), conditions.calls) for name in "abc"}
+
+    run = Turns([Line("both", "a", "b"), Line("alone", "c")], tasks, longer=2)
+    (result,) = run.results(Conditions(8, 5, {}), run.chosen(["both"]))
+    assert taken == ["a", "b"] * (1 + 4)  # half as many rounds, and one that does not count
+    assert result.line.name == "both"
+
+
+@pytest.mark.parametrize(("rounds", "fewer"), [(100, 20), (5, 3)])
+def test_longer_blocks_are_taken_in_fewer_rounds_but_in_some(rounds: int, fewer: int):
+    assert Conditions(rounds, 20, {}).longer(5) == Conditions(fewer, 100, {})
+
+
+def test_delays_are_measured_once_for_all_lines():
+    run = Waits([Line("one", "a"), Line("other", "b")], lambda _: {"a": [1.0], "b": [2.0, 3.0]})
+    first, second = run.results(Conditions(1, 1, {}), run.lines)
+    assert (first.found, second.found) == (Delays(1, 1, 1, 1), Delays(2, 3, 3, 2))
