@@ -11,7 +11,7 @@ from typing import Any, Literal
 from bench.measure import ClockName, Comparison, Delays, Task, compare, in_turns
 
 #: Dotted paths of the pages, in their order; they are imported when Django is ready.
-PAGES = ["bench.saving.PAGE"]
+PAGES = ["bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"]
 
 
 @dataclass(frozen=True)
