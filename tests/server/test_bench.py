@@ -1,15 +1,29 @@
 """``python -m bench`` with an ejabberd of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.server.test_devstack import processes_of
 from tests.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL may enter, too, whose user is not ours."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def start(folder: Path, *options: str) -> "subprocess.Popen[str]":
@@ -31,13 +45,24 @@ def test_saves_are_measured_until_they_are_acknowledged(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_it_with_its_server(tmp_path: Path):
-    with start(tmp_path, "--only", "xmpp:") as process:
+def test_the_outbox_is_measured_with_both_databases(open_folder: Path):
+    patterns = ["--only", "relay: ", "--only", "outbox, PostgreSQL: ack"]
+    with start(open_folder, "--quick", *patterns) as process:
+        tables, progress = process.communicate(timeout=100)
+    assert process.returncode == 0, progress
+    for words in ("relay: PostgreSQL", "relay: SQLite", "rows/s", "PostgreSQL: acknowledged"):
+        assert words in tables
+    assert list(open_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["xmpp:", "relay: PostgreSQL", "outbox, PostgreSQL: ack"])
+def test_ctrl_c_ends_it_with_its_servers(open_folder: Path, line: str):
+    with start(open_folder, "--only", line) as process:
         assert process.stderr is not None
         until(lambda: "measuring" in process.stderr.readline(), "the first measurement")
         process.send_signal(signal.SIGINT)
         _, progress = process.communicate(timeout=60)
     assert process.returncode == 130
     assert progress == "bench: ended before everything was measured\n"
-    assert list(tmp_path.iterdir()) == []
-    until(lambda: processes_of(tmp_path) == [], "the end of all processes")
+    assert list(open_folder.iterdir()) == []
+    until(lambda: processes_of(open_folder) == [], "the end of all processes")
