@@ -236,7 +236,8 @@ THROUGHPUT = Page(
         "in the table; each block removes as many rows as it sends.  Direct: the same items, made",
         "beforehand, given to the XMPP backend until all are acknowledged.  Elapsed time, the",
         "server's on the same processors included; medians and quartiles over rounds in which both",
-        "take turns, and of their ratios.  The aim is the ratio's.",
+        "take turns, and of their ratios; blocks are five times as long as told above, and rounds",
+        "five times fewer.  The aim is the ratio's.",
     ],
     [
         Turns(
