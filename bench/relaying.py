@@ -173,7 +173,7 @@ times = Times()
 class Watched(XMPPBackend):
     """Notes when the server acknowledges what the relay sends."""
 
-    def send_all(self, items: Sequence[Item], stream: str) -> list[Future[str]]:
+    def send_all(self, items: Sequence[Item], stream: str = "") -> list[Future[str]]:
         futures = super().send_all(items, stream)
         for future in futures:
             future.add_done_callback(times.acknowledge)
