@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import Future, wait
 from datetime import datetime, timedelta
 
+from django.db import Error
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -39,7 +40,7 @@ AT_ONCE = 500
 SIZE = 8_000_000
 
 #: Seconds after which ejabberd has written to its disk what it has acknowledged.
-SETTLED = 2.0
+SETTLED = 5.0
 
 #: Seconds between two looks at what was to be sent later, and at what has settled.
 LOOK = 1.0
@@ -129,13 +130,19 @@ class Worker:
             if not self.stripe.items().filter(waiting).exists():
                 return 0
             self._connect()
-        with held(self.stripe, waiting) as lanes:
-            self._send_again(lanes)
-            rows = self._waiting(lanes)
-            sending = self._hold_back(rows)
-            batch = self._transmit(sending, lanes)
-            self._note(batch)
-            self._judge(batch, len(sending))
+        try:
+            with held(self.stripe, waiting) as lanes:
+                self._send_again(lanes)
+                rows = self._waiting(lanes)
+                sending = self._hold_back(rows)
+                batch = self._transmit(sending, lanes)
+                self._note(batch)
+                self._judge(batch, len(sending))
+        except Error:
+            # Our locks are gone, perhaps for long: what we have sent may have come after what
+            # another relay has.  So all that has not settled is sent again.
+            self._stream = ""
+            raise
         self._tell(batch)
         if batch.lost:
             self._is_connected = False

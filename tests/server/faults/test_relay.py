@@ -56,35 +56,6 @@ def test_two_relays_at_once_share_the_work_and_keep_the_order(scene, stack):
     assert all(sent), sent
 
 
-@pytest.mark.xfail(
-    reason="the first relay's states, on their way when PostgreSQL lets go of its locks, come "
-    "after those of the second relay, and nobody sends these again",
-    strict=True,
-)
-def test_a_relay_that_lost_its_locks_does_not_overwrite_what_another_has_sent(
-    scene, stack, postgres
-):
-    with Holder(stack) as proxy:
-        scene = scene(stack, port=proxy.port, XMPP_TIMEOUT=30, **SETTINGS)
-        scene.watch("ada")
-        first = scene.relay()
-        scene.writer().done()
-        scene.until_sent()
-        first.suspend()
-        scene.writer().done()
-        proxy.waits = True
-        first.resume()
-        until(lambda: proxy.holds, "a batch on its way")
-        postgres.restart()
-        second = scene.relay(XMPP_PORT=stack.ports.xmpp_tls)
-        scene.writer().done()
-        scene.until_sent()
-        proxy.thaw()
-        scene.check(patience=8)
-        first.stop()
-        second.stop()
-
-
 def test_a_relay_that_starts_does_not_overwrite_what_another_sends_meanwhile(scene, stack):
     with Holder(stack, SIGN_OF_LIFE, skip=1) as proxy:
         direct = {"XMPP_PORT": stack.ports.xmpp_tls}

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.db.models import F
 
 from pubsub import publish, retract
@@ -114,6 +115,25 @@ def test_what_another_relay_has_sent_meanwhile_follows_what_is_sent_again(worker
         pass
     assert server.texts[-1] == "new"
     assert server.texts.count("old") == 2
+
+
+def test_after_an_error_of_the_database_all_that_has_not_settled_is_sent_again(
+    worker, server, put, monkeypatch
+):
+    """The locks were gone: another relay may have sent newer states before ours arrived."""
+    put("one")
+    worker.turn()
+
+    def fail(rows):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    put("two", id="8")
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(worker._notes, "sent", fail)
+        worker.turn()
+    worker.forget()
+    worker.turn()
+    assert server.texts == ["one", "two", "one", "two"]
 
 
 def test_without_a_server_everything_stays_and_the_error_is_told(worker, server, put, states):
