@@ -76,13 +76,13 @@ class Worker:
         :raises PubSubError: when the server is not there.
         :raises django.db.Error: when the database is not.
         """
-        done = self._reader.turn()
-        self.counts["read"] += done
+        done = self._send()  # first what somebody may be waiting for
+        read = self._reader.turn()
+        self.counts["read"] += read
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK
-            self._wake()
-            self._settle()
-        return done + self._send()
+            done += self._wake() + self._settle()
+        return done + read
 
     def settle(self) -> None:
         """Remove what has settled, for good."""
@@ -241,41 +241,51 @@ class Worker:
         """Look again at what was to be sent later, so soon at the latest."""
         self._next_look = min(self._next_look, time.monotonic() + seconds)
 
-    def _wake(self) -> None:
-        """Let those wait again whose time has come."""
+    def _wake(self) -> int:
+        """Let those wait again whose time has come; returns how many these are."""
         due = Q(state=State.LATER, due__lte=timezone.now())
+        if not self._rows.filter(due).exists():
+            return 0
         with held(self.stripe, due, LANES) as lanes:
-            if lanes:
-                self._rows.filter(due, lane__in=lanes).update(state=State.WAITING, due=None)
+            rows = self._rows.filter(due, lane__in=lanes)
+            return rows.update(state=State.WAITING, due=None) if lanes else 0
 
-    def _send_again(self, lanes: dict[int, str]) -> None:
+    def _send_again(self, lanes: dict[int, str]) -> int:
         """Let wait again what was acknowledged before our stream was there, once for each lane.
+
+        Returns how many rows these are.
 
         The server may have died since, without what it had not written to its disk.  What others
         have sent in the lane meanwhile follows it, or older states would replace theirs.
         """
         unproven = set(lanes) - self._proven
-        if unproven:
-            sent = self._rows.filter(state=State.SENT, lane__in=unproven)
-            doubtful = set(sent.filter(sent__lt=self._since).values_list("lane", flat=True))
-            if doubtful:
-                sent.filter(lane__in=doubtful).update(state=State.WAITING)
-            self._proven |= unproven
+        if not unproven:
+            return 0
+        sent = self._rows.filter(state=State.SENT, lane__in=unproven)
+        doubtful = set(sent.filter(sent__lt=self._since).values_list("lane", flat=True))
+        again = sent.filter(lane__in=doubtful)
+        count = again.update(state=State.WAITING) if doubtful else 0
+        self._proven |= unproven
+        return count
 
-    def _settle(self) -> None:
-        """Remove what was acknowledged long enough ago by a server that still lives."""
+    def _settle(self) -> int:
+        """Remove what was acknowledged long enough ago by a server that still lives.
+
+        Returns how many rows are to be sent again instead.
+        """
         if not (self._has_sent and self.stripe.items().filter(state=State.SENT).exists()):
             self._has_sent = False
-            return
+            return 0
         self._connect()
         before = self._now() - timedelta(seconds=SETTLED)
         if self._backend.sign_of_life(self.stripe.number).result() != self._stream:
             self._is_connected = False
-            return
+            return 0
         with held(self.stripe, Q(state=State.SENT), LANES) as lanes:
-            self._send_again(lanes)
+            again = self._send_again(lanes)
             settled = self._rows.filter(state=State.SENT, lane__in=lanes, sent__lt=before)
             settled._raw_delete(self.stripe.using)
+        return again
 
     def _tell(self, batch: Batch) -> None:
         """Send our signals, with the transaction behind us: receivers do what they like."""
