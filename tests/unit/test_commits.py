@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from pubsub import Publication, muted, publish, pubsub
 from pubsub.backends import locmem
 from pubsub.commits import rows_of
+from pubsub.models import OutboxItem
+from pubsub.relay.worker import item_of
 from tests.aio import close_connections
 from tests.testapp.models import Author, Penname, Post
 
@@ -333,12 +335,21 @@ OPERATIONS = st.one_of(
 )
 
 
-@given(st.lists(OPERATIONS, max_size=14), st.sets(st.integers(1, 3)))
-@example([("delete", 1), ("begin", 0), ("create", 1), ("undo", 0)], {1})
-@example([("create", 1), ("begin", 0), ("delete", 1), ("commit", 0), ("create", 1)], set())
-@override_settings(PUBSUB_BACKEND="pubsub.backends.locmem.LocmemBackend")
-def test_what_is_published_at_the_commit_is_what_the_table_holds(operations, existing):
+@pytest.mark.parametrize("backend", ["locmem.LocmemBackend", "outbox.OutboxBackend"])
+@given(operations=st.lists(OPERATIONS, max_size=14), existing=st.sets(st.integers(1, 3)))
+@example(operations=[("delete", 1), ("begin", 0), ("create", 1), ("undo", 0)], existing={1})
+@example(
+    operations=[("create", 1), ("begin", 0), ("delete", 1), ("commit", 0), ("create", 1)],
+    existing=set(),
+)
+def test_what_is_published_at_the_commit_is_what_the_table_holds(backend, operations, existing):
     """Whatever is done in a transaction, and undone: one item at most for each row."""
+    with override_settings(PUBSUB_BACKEND=f"pubsub.backends.{backend}"):
+        check_what_is_published(operations, existing)
+
+
+def check_what_is_published(operations, existing):
+    OutboxItem.objects.all().delete()
     with muted():
         Author.objects.all().delete()
         for pk in existing:
@@ -364,8 +375,9 @@ def test_what_is_published_at_the_commit_is_what_the_table_holds(operations, exi
     finally:
         pubsub.unregister(Author)
     after = dict(Author.objects.values_list("pk", "name"))
-    items = {int(item.id): item for item in locmem.items}
-    assert len(items) == len(locmem.items)
+    sent = [*locmem.items, *map(item_of, OutboxItem.objects.order_by("pk"))]
+    items = {int(item.id): item for item in sent}
+    assert len(items) == len(sent)
     for pk in before.keys() | after.keys() | items.keys():
         item = items.get(pk)
         if item is None:
