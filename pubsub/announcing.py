@@ -92,7 +92,11 @@ def _gathered(change: Change) -> bool:
         return False
     if rows_of(change.using).get(change.key()) is not None:
         return False
-    with shelter(change.publication, change.using):
+    publication = change.publication
+    with (
+        reporting(publication, change.instance.pk, change.event),
+        shelter(publication, change.using),
+    ):
         into.take(change.items(change.told_as(change.event))[1])
     return True
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from django.db import router
 from django.db.models import Model, QuerySet
 
 from pubsub.backends import get_outbox
@@ -39,7 +40,7 @@ def publish_rows(
         for number, instance in _numbered(rows):
             publications = _concerned(publications_of, instance)
             model = type(instance)
-            alias = using or (rows.db if isinstance(rows, QuerySet) else instance._state.db)
+            alias = using or router.db_for_write(model, instance=instance)
             if keeps or waits_for_commit(alias):
                 if (model, alias) not in kept:
                     kept[model, alias] = Rows(model, publications, alias, by_hand=True)

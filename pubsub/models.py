@@ -45,7 +45,7 @@ class OutboxItem(models.Model):
     #: Not to be sent before.
     due = models.DateTimeField(null=True)
     sent = models.DateTimeField("acknowledged", null=True)
-    tries = models.PositiveSmallIntegerField(default=0)
+    tries = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
 
     class Meta:

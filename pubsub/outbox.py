@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db.models import Case, Count, Min, QuerySet, Value, When
+from django.utils import timezone
 
-from pubsub.items import now
 from pubsub.models import OutboxItem, State
 
 #: What a relay goes on with by itself, without having failed yet.
@@ -56,7 +56,7 @@ def status(using: str | None = None) -> Status:
         waiting=sum(counts.get(state, 0) for state in FRESH),
         later=counts.get(State.LATER, 0),
         refused=counts.get(State.REFUSED, 0),
-        lag=max(0.0, (now() - oldest).total_seconds()) if oldest else 0.0,
+        lag=max(0.0, (timezone.now() - oldest).total_seconds()) if oldest else 0.0,
     )
 
 
@@ -69,7 +69,7 @@ def retry(queryset: QuerySet[OutboxItem]) -> int:
     # to a relay that holds their lane: it may be sending a later state at this moment.
     state = Case(When(change__isnull=False, then=Value(State.UNREAD)), default=State.LATER)
     failed = queryset.order_by().filter(state__in=FAILED)
-    return failed.update(state=state, tries=0, due=now(), error="")
+    return failed.update(state=state, tries=0, due=timezone.now(), error="")
 
 
 def discard(queryset: QuerySet[OutboxItem]) -> int:

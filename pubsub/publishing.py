@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
+from django.db import router
 from django.db.models import Model
 from django.db.transaction import TransactionManagementError
 
@@ -221,7 +222,7 @@ def _prepared(
 ) -> tuple[Item, str | None]:
     """An item that is published by hand, and the database whose transaction it belongs to."""
     if using is None and isinstance(item, Model):
-        using = item._state.db
+        using = router.db_for_write(type(item), instance=item)
     configuration = nodes.declared(node)
     return make_item(node, item, id=item_id, configuration=configuration), using
 

@@ -140,7 +140,7 @@ class PublishedQuerySet(models.QuerySet[Any]):
         for chunk in _chunks(pks):
             before: dict[Any, list[list[Place] | None]] = {}
             if tracking:
-                for row in read_rows(self.model, chunk, self.db):
+                for row in read_rows(self.model, chunk, self.db, locks=True):
                     before[row.pk] = [
                         places_before(publication, row, UPDATED) if publication.track else None
                         for publication in rows.publications

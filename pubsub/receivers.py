@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+from django.db import connections
 from django.db.models import Model
 from django.db.models.fields.related import lazy_related_operation  # type: ignore[attr-defined]
 from django.db.models.signals import (
@@ -24,6 +25,7 @@ from pubsub.items import CREATED, DELETED, UPDATED, Place
 from pubsub.joining import join, part
 from pubsub.publications import Publication
 from pubsub.relations import Relation
+from pubsub.rows import locked
 
 #: Under this name an instance carries, from before a save until after it, where it belonged.
 _BEFORE = "_pubsub_places"
@@ -151,6 +153,8 @@ class Receivers:
         """Read where the row belongs before it changes, for those who want to know."""
         tracking = [p for p in self._publications_of(sender) if p.track]
         rows = sender._base_manager.using(using).filter(pk=instance.pk)
+        if connections[using].in_atomic_block:  # or somebody else may move it meanwhile
+            rows = locked(rows)
         row = rows.first() if tracking and instance.pk is not None else None
         instance.__dict__[_BEFORE] = _Before(
             (publication, [] if row is None else places_before(publication, row, event))

@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from django.db import transaction
-from django.db.models import Model
+from django.db import connections, transaction
+from django.db.models import Model, QuerySet
 
 from pubsub.backends import get_outbox
 from pubsub.changes import items_for, reporting, tell_failed
@@ -34,6 +34,8 @@ from pubsub.publications import Publication
 from pubsub.publishing import deliver
 from pubsub.spool import CHUNK, Spool
 from pubsub.throttling import throttle
+
+M = TypeVar("M", bound=Model)
 
 if TYPE_CHECKING:  # its models cannot be imported before Django is ready
     from pubsub.backends.outbox import Change, OutboxBackend
@@ -220,8 +222,11 @@ class Rows(Announcement):
             pipeline.send(entry)
             return
         instance, key = entry
-        if instance is None:
-            return  # deleted since, which has been told by itself
+        if instance is None:  # deleted since, which has been told by itself, but not where it was
+            for node, item_id in (place for before in key.before or () for place in before or ()):
+                if item_id is not None:
+                    pipeline.send(make_retraction(node, item_id, sequence=self._sequence))
+            return
         waiting = rows_of(self.using)
         for index, publication in enumerate(self.publications):
             before = None if key.before is None else key.before[index]
@@ -300,8 +305,24 @@ def send_row(
             pipeline.send(item)
 
 
-def read_rows(model: type[Model], pks: Iterable[Any], using: str | None) -> Iterator[Model]:
-    """The rows with some primary keys, however many, in any order."""
+def read_rows(
+    model: type[Model], pks: Iterable[Any], using: str | None, *, locks: bool = False
+) -> Iterator[Model]:
+    """The rows with some primary keys, however many, in any order.
+
+    :param locks: whether nobody else may change them until the transaction ends.
+    """
     wanted = list(pks)
     for start in range(0, len(wanted), CHUNK):
-        yield from model._base_manager.using(using).filter(pk__in=wanted[start : start + CHUNK])
+        rows = model._base_manager.using(using).filter(pk__in=wanted[start : start + CHUNK])
+        yield from locked(rows) if locks else rows
+
+
+def locked(rows: QuerySet[M]) -> QuerySet[M]:
+    """Rows that nobody else may change until the transaction ends, where the database can do it."""
+    features = connections[rows.db].features
+    if not features.has_select_for_update:
+        return rows
+    # Who but refers to a row does not keep us from it, nor we him, where the database can tell.
+    # What else is read along may have no row to lock.
+    return rows.select_related(None).select_for_update(no_key=features.has_select_for_no_key_update)

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple, TypedDict
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils import timezone
 
 from pubsub.backends import import_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
 from pubsub.futures import resolved
-from pubsub.items import Item, Place, lane_of, now
+from pubsub.items import Item, Place, lane_of
 from pubsub.models import OutboxItem, State
 from pubsub.spool import CHUNK
 from pubsub.wire.answers import PublishedItem, Subscription
@@ -170,7 +171,7 @@ def _row(item: Item, interval: float | None) -> OutboxItem:
         item_id=item.id or uuid.uuid4().hex,
         event=item.event,
         payload=item.payload,
-        at=item.at,
+        at=item.at if timezone.is_aware(timezone.now()) else timezone.make_naive(item.at),
         configuration=_as_json(item.configuration),
         # Two transactions that publish on one id by hand may commit in another order.
         is_numbered=item.is_own or item.id is None,
@@ -184,7 +185,7 @@ def _row_of_change(change: Change) -> OutboxItem:
         # What becomes of one row is read in order.
         lane=lane_of(f"{change['publication']} {change['pk']}"),
         event=change["event"],
-        at=now(),
+        at=timezone.now(),
         change=_as_json(change),
     )
 
@@ -207,9 +208,10 @@ def _insert(rows: Iterable[OutboxItem], using: str | None) -> list[Written]:
     written: list[Written] = []
     rows = iter(rows)
     while chunk := list(islice(rows, CHUNK)):
-        if len(chunk) == 1:
-            # One statement: nobody listens to its signals.
-            chunk[0].save_base(raw=True, force_insert=True, using=alias)
+        tells = connections[alias].features.can_return_rows_from_bulk_insert
+        if len(chunk) == 1 or not (tells or chunk[0].change):
+            for row in chunk:  # nobody listens to its signals
+                row.save_base(raw=True, force_insert=True, using=alias)
         else:
             OutboxItem._base_manager.using(alias).bulk_create(chunk)
         written += [_written(row) for row in chunk]

@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 ("change", models.JSONField(null=True)),
                 ("due", models.DateTimeField(null=True)),
                 ("sent", models.DateTimeField(null=True, verbose_name="acknowledged")),
-                ("tries", models.PositiveSmallIntegerField(default=0)),
+                ("tries", models.PositiveIntegerField(default=0)),
                 ("error", models.TextField(blank=True)),
             ],
             options={

@@ -13,7 +13,7 @@ from django.db import Error, connections
 from pubsub.backends import import_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
-from pubsub.exceptions import PubSubError
+from pubsub.exceptions import PubSubError, ServerLost
 from pubsub.models import State
 from pubsub.relay.bell import OFTEN, RARELY, Bell, Ear
 from pubsub.relay.lanes import Stripe, open_lanes
@@ -58,12 +58,16 @@ class Crew:
         self.troubles: dict[Worker, BaseException] = {}
 
     def __enter__(self) -> Crew:
-        for alias in self._bells:
-            open_lanes(alias)
-        for ear in self._ears:
-            ear.start()
-        for thread in self._threads:
-            thread.start()
+        try:
+            for alias in self._bells:
+                open_lanes(alias)
+            for ear in self._ears:
+                ear.start()
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # SIGTERM, too: those that have started would never end
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -104,7 +108,7 @@ class Crew:
         bell = self._bells[using]
         connection = connections[using]
         look = RARELY if connection.vendor == "postgresql" else OFTEN
-        since = time.monotonic()
+        since, moved = time.monotonic(), 0
         try:
             while not self._stopping.is_set():
                 heard = bell.rings
@@ -112,6 +116,10 @@ class Crew:
                     done = worker.turn()
                     if self._drains and not done and self._is_drained(worker):
                         return
+                    if (counts := worker.counts["sent"] + worker.counts["read"]) != moved:
+                        since, moved = time.monotonic(), counts
+                    if self._drains and time.monotonic() - since > conf.timeout:
+                        raise ServerLost("the server refuses what is left, for now")
                 except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
                     self._in_trouble(worker, error)
                     if self._drains and time.monotonic() - since > conf.timeout:
@@ -119,7 +127,8 @@ class Crew:
                     continue
                 if self.troubles.pop(worker, None) is not None:
                     logger.info("Relaying again")
-                since = time.monotonic()
+                if not self._drains:
+                    since = time.monotonic()
                 if not done:
                     bell.wait(heard, min(look, worker.patience))
         finally:
@@ -133,7 +142,7 @@ class Crew:
             return False
         if rows.filter(state=State.SENT).exists():
             self._stopping.wait(SETTLED)
-            worker.settle()
+            return worker.settle()
         return True
 
     def _in_trouble(self, worker: Worker, error: BaseException) -> None:

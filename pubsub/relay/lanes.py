@@ -75,10 +75,26 @@ def held(stripe: Stripe, wanted: Q, limit: int = AT_ONCE) -> Iterator[dict[int, 
     if not stripe.can_share:
         yield dict(lanes.values_list("pk", "source")[:limit])
         return
-    features = connections[stripe.using].features
+    connection = connections[stripe.using]
+    skip = connection.features.has_select_for_update_skip_locked
     with transaction.atomic(using=stripe.using):
-        locked = lanes.select_for_update(skip_locked=features.has_select_for_update_skip_locked)
-        yield dict(locked.values_list("pk", "source")[:limit])
+        if connection.vendor == "mysql":
+            # InnoDB locks all that it looks at, before it heeds the limit.
+            yield _one_by_one(lanes, limit, skip_locked=skip)
+        else:
+            locked = lanes.select_for_update(skip_locked=skip)
+            yield dict(locked.values_list("pk", "source")[:limit])
+
+
+def _one_by_one(lanes: QuerySet[OutboxLane], limit: int, *, skip_locked: bool) -> dict[int, str]:
+    """Lock lanes by their keys, until there are enough."""
+    found: dict[int, str] = {}
+    for pk in list(lanes.values_list("pk", flat=True)):
+        lane = OutboxLane._base_manager.using(lanes.db).filter(pk=pk)
+        found |= dict(lane.select_for_update(skip_locked=skip_locked).values_list("pk", "source"))
+        if len(found) >= limit:
+            break
+    return found
 
 
 def in_order(rows: QuerySet[OutboxItem], lanes: dict[int, str], limit: int) -> Iterator[OutboxItem]:

@@ -68,7 +68,6 @@ class Worker:
         self._notes = Notes(stripe)
         self._next_look = 0.0
         self._is_connected = False
-        self._has_sent = True  # or the relay before us
 
     def turn(self) -> int:
         """Do what can be done now; returns how many rows it concerned.
@@ -79,18 +78,21 @@ class Worker:
         done = self._send()  # first what somebody may be waiting for
         read = self._reader.turn()
         self.counts["read"] += read
+        self.counts["refused"] += self._reader.refused
+        self._reader.refused = 0
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK
             done += self._wake() + self._settle()
         return done + read
 
-    def settle(self) -> None:
-        """Remove what has settled, for good."""
-        self._settle()
+    def settle(self) -> bool:
+        """Remove what has settled, for good; returns whether nothing has to be sent again."""
+        return not self._settle()
 
     def forget(self) -> None:
         """After an error: nothing is known of the stream any more."""
         self._is_connected = False
+        self._proven = set()  # what we noted may have been rolled back
 
     @property
     def patience(self) -> float:
@@ -213,7 +215,6 @@ class Worker:
         for row, error in batch.refused:
             self._notes.set_aside(row, error)
         self._notes.sent(batch.sent)
-        self._has_sent = self._has_sent or bool(batch.sent)
         self.counts["sent"] += len(batch.sent)
         self.counts["later"] += len(batch.later) + len(again)
         self.counts["refused"] += len(batch.refused)
@@ -244,6 +245,8 @@ class Worker:
     def _wake(self) -> int:
         """Let those wait again whose time has come; returns how many these are."""
         due = Q(state=State.LATER, due__lte=timezone.now())
+        if not self._throttles:  # what another relay has held back, too
+            due |= Q(state=State.LATER, tries=0)
         if not self._rows.filter(due).exists():
             return 0
         with held(self.stripe, due, LANES) as lanes:
@@ -273,8 +276,7 @@ class Worker:
 
         Returns how many rows are to be sent again instead.
         """
-        if not (self._has_sent and self.stripe.items().filter(state=State.SENT).exists()):
-            self._has_sent = False
+        if not self.stripe.items().filter(state=State.SENT).exists():
             return 0
         self._connect()
         before = self._now() - timedelta(seconds=SETTLED)
@@ -303,4 +305,5 @@ def item_of(row: OutboxItem, source: str = "") -> Item:
     payload = row.payload
     if payload and source and row.is_numbered:
         payload = marked(payload, f"{source}.{row.pk}")
-    return Item(row.node, row.item_id, row.event, payload, row.at, configuration=row.configuration)
+    at = row.at if timezone.is_aware(row.at) else timezone.make_aware(row.at)
+    return Item(row.node, row.item_id, row.event, payload, at, configuration=row.configuration)

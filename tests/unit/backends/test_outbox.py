@@ -4,10 +4,10 @@ import gc
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils.translation import gettext_lazy
 
-from pubsub import Publication, apublish, publish, publish_rows, pubsub, retract
+from pubsub import Publication, apublish, muted, publish, publish_rows, pubsub, retract
 from pubsub.backends import get_backend, get_outbox
 from pubsub.context import originating
 from pubsub.items import lane_of, make_item
@@ -292,6 +292,46 @@ def test_the_interval_of_a_throttle_stays_with_the_row(register):
     register(Author, throttle=2.5)
     Author.objects.create(name="Ada")
     assert OutboxItem.objects.get().interval == 2.5
+
+
+def test_what_a_hook_raises_in_a_bulk_deletion_is_told_and_the_rows_are_deleted(register, failures):
+    @register(Seat)
+    class SeatPublication(Publication):
+        def get_nodes(self, instance, event):
+            raise Refusal("no opinion")
+
+    with muted():
+        Seat.objects.create(number=1)
+    Seat.objects.all().delete()
+    assert [str(error) for _, error in failures] == ["no opinion"]
+    assert not Seat.objects.exists()
+
+
+def test_where_the_database_tells_no_keys_of_many_rows_they_are_taken_back_all_the_same(
+    register, monkeypatch
+):
+    monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
+    register(Author, node=["/a", "/b"])
+    with transaction.atomic():
+        Author.objects.create(name="Ada").delete()
+    assert told() == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "other"])
+def test_what_was_read_elsewhere_is_written_where_it_is_saved(register, settings):
+    class Replica:
+        def db_for_write(self, model, **hints):
+            return "default"
+
+    settings.DATABASE_ROUTERS = [Replica()]
+    register(Author)
+    Author.objects.using("other").bulk_create([Author(name="Ada")])
+    read = Author.objects.using("other").get()
+    publish("/n", read)
+    publish_rows([read])
+    publish_rows(Author.objects.using("other"))
+    assert len(told()) == 3
+    assert told("other") == []
 
 
 def test_what_a_hook_raises_is_told_and_the_save_goes_on(register, failures):

@@ -2,19 +2,22 @@
 
 import logging
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, transaction
+from django.utils import timezone
 
-from pubsub import publish, pubsub
+from pubsub import Publication, publish, pubsub
 from pubsub.backends import locmem
-from pubsub.exceptions import ConnectError
+from pubsub.exceptions import ConnectError, RequestRefused
+from pubsub.futures import failed
 from pubsub.items import lane_of
 from pubsub.models import OutboxItem, State
 from pubsub.relay import crew as crews
 from pubsub.relay.crew import Crew
 from pubsub.relay.worker import Worker
-from tests.testapp.models import Author
+from tests.testapp.models import Author, Seat
 from tests.waiting import until
 
 
@@ -120,6 +123,53 @@ def test_who_cannot_drain_says_why_and_ends(site, settings, monkeypatch):
         crew.wait(20)
         assert not crew.is_at_work
     assert list(crew.troubles.values()) == [error]
+
+
+def test_who_drains_counts_what_a_hook_has_refused_and_sends_what_was_held_back(
+    site, relayed, register, failures
+):
+    class Seats(Publication):
+        def get_payload(self, instance, event):
+            raise ZeroDivisionError
+
+    register(Seat, Seats)
+    Seat.objects.using(site).bulk_create([Seat(number=1)])
+    publish("/n", "x", using=site)
+    rows = OutboxItem.objects.using(site)
+    rows.filter(node="/n").update(state=State.LATER, due=timezone.now() + timedelta(hours=1))
+    with Crew([site], drains=True) as crew:
+        crew.wait(20)
+        assert not crew.is_at_work
+    assert crew.counts["refused"] == 1
+    assert [item.node for item in relayed] == ["/n"]
+    assert len(failures) == 1
+
+
+def test_who_drains_does_not_wait_for_ever_for_a_server_that_refuses_for_now(
+    site, settings, monkeypatch
+):
+    settings.XMPP_TIMEOUT = 1
+    refusal = failed(RequestRefused("resource-constraint", "wait"))
+    monkeypatch.setattr(locmem.LocmemBackend, "send", lambda self, item: refusal)
+    publish("/n", "x", using=site)
+    with Crew([site], drains=True) as crew:
+        crew.wait(20)
+        assert not crew.is_at_work
+    assert "refuses what is left" in str(*crew.troubles.values())
+
+
+def test_a_crew_that_is_ended_while_it_starts_leaves_nobody_behind(site, settings, monkeypatch):
+    settings.XMPP_CONNECTIONS = 3
+    before = set(threading.enumerate())
+    crew = Crew([site])
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(crew._threads[1], "start", interrupt)
+    with pytest.raises(KeyboardInterrupt), crew:
+        pass
+    until(lambda: set(threading.enumerate()) <= before, "the workers have ended")
 
 
 def test_rows_of_a_transaction_that_is_open_are_not_seen(site, relayed, register):

@@ -110,6 +110,36 @@ def test_what_a_hook_raises_sets_the_row_aside_and_is_told(register, failures):
     assert len(failures) == 1
 
 
+def test_a_row_that_cannot_be_read_holds_up_no_other(register):
+    register(Seat)
+    Seat.objects.bulk_create([Seat(number=n) for n in (1, 2, 3)])
+    bad = OutboxItem.objects.order_by("pk")[1]
+    bad.change["pk"] = "no number"
+    bad.save()
+    assert read() == 3
+    assert len(told()) == 2
+    bad.refresh_from_db()
+    assert bad.state == State.REFUSED
+    assert "no number" in bad.error
+
+
+def test_a_row_that_moved_and_is_gone_leaves_where_it_was(register):
+    class Rows(Publication):
+        track = True
+
+        def get_nodes(self, instance, event):
+            return [f"/row/{instance.row}"]
+
+    register(Seat, Rows)
+    seat = Seat.objects.create(number=1)
+    pk = str(seat.pk)
+    OutboxItem.objects.all().delete()
+    Seat.objects.update(row="B")
+    Seat.objects.get().delete()
+    read()
+    assert sorted(told()) == [("/row/A", pk, "deleted"), ("/row/B", pk, "deleted")]
+
+
 def test_a_model_that_is_no_longer_registered_is_set_aside(register):
     register(Seat)
     Seat.objects.bulk_create([Seat(number=1)])

@@ -7,14 +7,15 @@ import pytest
 from django.db import OperationalError
 from django.db.models import F
 
-from pubsub import publish, retract
+from pubsub import outbox, publish, retract
 from pubsub.exceptions import ConnectError, QueueFull, RequestRefused, RequestTimeout, StreamLost
 from pubsub.items import LANES, lane_of, make_retraction
 from pubsub.models import OutboxItem, OutboxLane, State
 from pubsub.relay import worker as workers
-from pubsub.relay.lanes import Stripe
+from pubsub.relay.lanes import Stripe, open_lanes
 from pubsub.relay.worker import Worker
 from pubsub.signals import item_published
+from tests.testapp.models import Author
 from tests.unit.relay.conftest import ACCUSED, LOST
 from tests.waiting import until
 
@@ -88,6 +89,63 @@ def test_what_was_acknowledged_on_a_lost_stream_is_sent_again_though_nothing_new
     look(worker)  # learns it
     look(worker)
     assert server.texts == ["one", "one"]
+
+
+def test_an_idle_relay_looks_after_what_another_one_has_sent(worker, server, put, states):
+    idle = Worker(Stripe("default"), server)
+    look(idle)
+    put("one")
+    worker.turn()
+    server.stream = "second"  # the other relay dies, and so does ejabberd
+    look(idle)
+    look(idle)
+    assert server.texts == ["one", "one"]
+
+
+def test_what_was_rolled_back_is_not_believed(worker, server, put, monkeypatch, states):
+    put("one")
+    worker.turn()
+    server.stream = "second"
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(worker, "_send_again", fail_after(worker))
+        look(worker)
+        look(worker)
+    OutboxItem.objects.update(state=State.SENT)  # as the database rolls it back
+    worker.forget()
+    age(1)
+    look(worker)
+    look(worker)
+    assert server.texts[-1] == "one"
+    assert len(server.texts) == 2
+
+
+def fail_after(worker):
+    send_again = worker._send_again
+
+    def fail(lanes):
+        send_again(lanes)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    return fail
+
+
+def test_without_time_zones_everything_works_too(settings, server, put, register, states):
+    settings.USE_TZ = False
+    worker = Worker(Stripe("default"), server)
+    open_lanes("default")
+    register(Author)
+    Author.objects.create(name="Ada")
+    put("x", interval=60), put("y", interval=60)
+    worker.turn()
+    assert len(server.texts) == 2
+    assert outbox.status().later == 1
+    assert outbox.retry(OutboxItem.objects.all()) == 1
+    OutboxItem.objects.update(interval=None)
+    look(worker)
+    look(worker)
+    age()
+    look(worker)
+    assert states() == {}
 
 
 def test_what_another_relay_has_sent_before_our_stream_was_there_is_sent_again(
