@@ -30,7 +30,7 @@ test: programs $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser,
 	@echo "Testing the browser client …"
 	@npm --prefix $(CLIENT) test
 	@echo "Testing the rest …"
-	@$(BIN)/python -m pytest -n 3
+	@$(BIN)/python -m pytest -n 4
 
 soak: PROGRAMS := venv erl ejabberd openssl postgres
 soak: SECONDS ?= 300

@@ -88,8 +88,8 @@ class Command(InterruptibleCommand):
             crew = Crew(databases, drains=once)
             interrupted = False
             with crew, ending.only_here():
-                self.tell("Relaying")
                 try:
+                    self.tell("Relaying")
                     self.watch(crew, databases)
                 except KeyboardInterrupt:
                     interrupted = True

@@ -26,20 +26,6 @@ def test_an_ejabberd_that_is_killed_loses_nothing(scene, private_stack):
     relay.stop()
 
 
-def test_a_row_that_is_deleted_when_ejabberd_was_killed_leaves_its_node(scene, private_stack):
-    stack = private_stack()
-    scene = scene(stack)
-    scene.watch("ada")
-    relay = scene.relay()
-    writer = scene.writer(transactions=40, pause=0.05)
-    scene.until_committed(20)
-    stack.ejabberd.kill(sig=signal.SIGKILL)
-    stack.ejabberd.start()
-    writer.done()
-    scene.check()
-    relay.stop()
-
-
 def test_a_postgresql_that_dies_under_load_loses_nothing(scene, stack, postgres):
     scene = scene(stack)
     scene.watch("ada", "bob")
