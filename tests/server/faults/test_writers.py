@@ -39,8 +39,11 @@ def test_processes_forked_after_the_first_publish_lose_nothing(scene, stack, bac
     scene = scene(stack, backend=backend)
     scene.watch("ada", "bob")
     relay = scene.relay() if backend == OUTBOX else None
-    # Without the outbox nobody puts what several processes do to one row in order.
-    scene.writer(forks=3, threads=2, transactions=15, shared=backend == OUTBOX).done()
+    # Without the outbox nobody puts what several processes do to one row in order; and where
+    # several streams publish on a node at once ejabberd 23.01 may forget whose an item is, and not
+    # retract it.
+    alone = backend == OUTBOX
+    scene.writer(forks=3, threads=2, transactions=15, shared=alone, deletes=alone).done()
     assert scene.check().repeats == 0
     if relay is not None:
         relay.stop()
