@@ -14,9 +14,10 @@ from pubsub.announcing import gathering
 from pubsub.changes import places_before, tell_failed
 from pubsub.context import is_muted, muted
 from pubsub.exceptions import PubSubError
+from pubsub.fetching import read_rows
 from pubsub.items import CREATED, UPDATED, Place
 from pubsub.registry import pubsub
-from pubsub.rows import Key, Rows, read_rows
+from pubsub.rows import Key, Rows
 from pubsub.spool import CHUNK
 
 

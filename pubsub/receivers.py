@@ -21,11 +21,11 @@ from django.db.models.signals import (
 from pubsub.announcing import announce
 from pubsub.changes import places_before
 from pubsub.context import is_muted
+from pubsub.fetching import locked
 from pubsub.items import CREATED, DELETED, UPDATED, Place
 from pubsub.joining import join, part
 from pubsub.publications import Publication
 from pubsub.relations import Relation
-from pubsub.rows import locked
 
 #: Under this name an instance carries, from before a save until after it, where it belonged.
 _BEFORE = "_pubsub_places"

@@ -11,9 +11,10 @@ from django.db.models import ManyToManyField, Model
 
 from pubsub.announcing import announce
 from pubsub.changes import places_before
+from pubsub.fetching import read_rows
 from pubsub.items import UPDATED, Place
 from pubsub.publications import Publication
-from pubsub.rows import Key, Rows, read_rows
+from pubsub.rows import Key, Rows
 
 Before = dict[Any, list[Place] | None]
 

@@ -9,10 +9,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import connections, transaction
-from django.db.models import Model, QuerySet
+from django.db import transaction
+from django.db.models import Model
 
 from pubsub.backends import get_outbox
 from pubsub.changes import items_for, reporting, tell_failed
@@ -25,6 +25,7 @@ from pubsub.commits import (
     waits_for_commit,
 )
 from pubsub.context import current_origin, originating
+from pubsub.fetching import read_rows
 from pubsub.futures import follow
 from pubsub.instances import key_of, primary_key
 from pubsub.items import CREATED, UPDATED, Item, Place, make_retraction, next_number
@@ -32,10 +33,8 @@ from pubsub.keeping import superseded
 from pubsub.pipeline import Pipeline
 from pubsub.publications import Publication
 from pubsub.publishing import deliver
-from pubsub.spool import CHUNK, Spool
+from pubsub.spool import Spool
 from pubsub.throttling import throttle
-
-M = TypeVar("M", bound=Model)
 
 if TYPE_CHECKING:  # its models cannot be imported before Django is ready
     from pubsub.backends.outbox import Change, OutboxBackend
@@ -303,26 +302,3 @@ def send_row(
     for item in items if row is None else row.settle(items, is_newest=by_hand):
         if item.id is None or not throttle.holds(item, None if by_hand else interval, deliver):
             pipeline.send(item)
-
-
-def read_rows(
-    model: type[Model], pks: Iterable[Any], using: str | None, *, locks: bool = False
-) -> Iterator[Model]:
-    """The rows with some primary keys, however many, in any order.
-
-    :param locks: whether nobody else may change them until the transaction ends.
-    """
-    wanted = list(pks)
-    for start in range(0, len(wanted), CHUNK):
-        rows = model._base_manager.using(using).filter(pk__in=wanted[start : start + CHUNK])
-        yield from locked(rows) if locks else rows
-
-
-def locked(rows: QuerySet[M]) -> QuerySet[M]:
-    """Rows that nobody else may change until the transaction ends, where the database can do it."""
-    features = connections[rows.db].features
-    if not features.has_select_for_update:
-        return rows
-    # Who but refers to a row does not keep us from it, nor we him, where the database can tell.
-    # What else is read along may have no row to lock.
-    return rows.select_related(None).select_for_update(no_key=features.has_select_for_no_key_update)

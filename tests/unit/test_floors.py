@@ -22,7 +22,7 @@ FLOWS = [
         "publishing",
         "throttling",
     ],
-    *["commits", "savepoints", "nodes", "credentials"],
+    *["commits", "savepoints", "nodes", "credentials", "fetching"],
 ]
 
 #: From the cellar up.  A module imports from its own floor or from below.
