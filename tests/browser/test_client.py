@@ -120,12 +120,13 @@ def test_several_nodes_share_one_connection(page, node):
     nodes.create(other).result(10)
     page.evaluate(
         """([node, other]) => {
-            connect({node: [node, other], event_cb(entry) { said.push(entry.textContent); }});
+            window.mine = connect({
+                node: [node, other], event_cb(entry) { said.push(entry.textContent); },
+            });
         }""",
         [node, other],
     )
-    subscribed(node)
-    subscribed(other)
+    page.wait_for_function("() => mine.state === 'online'")
     (here,), (there,) = (nodes.subscriptions(name).result(10) for name in (node, other))
     assert here.jid == there.jid
     publish(node, "here").result(10)

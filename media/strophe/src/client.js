@@ -1,16 +1,24 @@
 import { Attention } from "./attention.js";
-import { pageConfig, resolveConfig, transportUrl } from "./config.js";
+import { pageConfig, resolveConfig } from "./config.js";
 import { Connection } from "./connection.js";
-import { credentials } from "./credentials.js";
+import { credentialSource } from "./credentials.js";
+import { Feed, leave } from "./feed.js";
 import { Origin } from "./origin.js";
 import { NEWS } from "./repeats.js";
 import { isolated, report } from "./report.js";
 import { Requests } from "./requests.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
-import { checkExcludeSelf, checkHandlers, Feed, leave } from "./subscription.js";
+import { checkExcludeSelf, checkHandlers } from "./subscription.js";
 
 /** @typedef {import("./subscription.js").Handlers} Handlers */
 /** @typedef {import("./stanzas.js").Item} Item */
+/** @typedef {import("./stanzas.js").Notification} Notification */
+
+/**
+ * "online": all subscriptions have been caught up. "catching-up": connected, but something may be
+ * missing yet. "offline": it tries again. "denied": it does not.
+ * @typedef {import("./connection.js").State | "catching-up"} State
+ */
 
 /**
  * @typedef {object} ListenOptions
@@ -22,7 +30,15 @@ import { checkExcludeSelf, checkHandlers, Feed, leave } from "./subscription.js"
  */
 
 /**
- * @typedef {ListenOptions & import("./credentials.js").LoginOptions
+ * @typedef {object} ConnectOptions
+ * @property {() => Promise<LoginOptions> | LoginOptions} [credentials]  asked for each login, and
+ *   once more when it was refused
+ */
+
+/** @typedef {import("./credentials.js").LoginOptions} LoginOptions */
+
+/**
+ * @typedef {ListenOptions & ConnectOptions & LoginOptions
  *   & Partial<import("./config.js").Config>} Options
  */
 
@@ -36,9 +52,12 @@ const UPDATES = 1000;
  */
 export class PubSubClient extends EventTarget {
   #options;
+  #config;
   #service;
   #connection;
   #attention;
+  /** @type {State} as it was told last */
+  #told = "offline";
   /** @type {Map<string, Feed>} */
   #feeds = new Map();
   /** @type {Set<string>} */
@@ -55,17 +74,17 @@ export class PubSubClient extends EventTarget {
     }
     checkExcludeSelf(options.excludeSelf);
     const config = resolveConfig(pageConfig(document), options);
-    const login = credentials(options, config);
-    const url = transportUrl(config, document.baseURI, { boshOnly: login.kind === "attached" });
+    const source = credentialSource(options, config);
     this.#options = options;
+    this.#config = config;
     this.#service = config.service;
     this.#connection = new Connection(
-      url,
-      login,
+      config,
+      source,
       {
         onOnline: () => this.#feeds.forEach((feed) => feed.renew()),
         onMessage: (message) => this.#onMessage(message),
-        onState: (detail) => this.dispatchEvent(new CustomEvent("state", { detail })),
+        onState: () => this.#onState(),
       },
       this.#origin.ready, // nothing arrives before it is known which items are our own
     );
@@ -81,9 +100,11 @@ export class PubSubClient extends EventTarget {
     this.#connection.open();
   }
 
-  /** "connecting", "online", "offline" (it tries again) or "denied" (it does not). */
+  /** @returns {State} */
   get state() {
-    return this.#connection.state;
+    const { state } = this.#connection;
+    const busy = state === "online" && [...this.#feeds.values()].some((feed) => feed.isCatchingUp);
+    return busy ? "catching-up" : state;
   }
 
   /** How many items came while the window was not in focus; reset by the focus. */
@@ -174,9 +195,23 @@ export class PubSubClient extends EventTarget {
 
   /** @param {string} node */
   #open(node) {
-    const feed = new Feed(node, this.#service, this.#connection, () => this.#feeds.delete(node));
+    const hooks = {
+      onNews: this.#onNews.bind(this),
+      onChange: () => this.#onState(),
+      onEnd: () => this.#feeds.delete(node),
+    };
+    const { since, nodes = {} } = this.#config;
+    const feed = new Feed(node, this.#service, this.#connection, hooks, { ...nodes[node], since });
     this.#feeds.set(node, feed);
     return feed;
+  }
+
+  #onState() {
+    const { state } = this;
+    if (state !== this.#told) {
+      this.#told = state;
+      this.dispatchEvent(new CustomEvent("state", { detail: state }));
+    }
   }
 
   /**
@@ -185,7 +220,7 @@ export class PubSubClient extends EventTarget {
    * @param {string} node
    */
   async #decline(node) {
-    if (this.#connection.ownsSubscriptions && !this.#declined.has(node)) {
+    if (!this.#declined.has(node)) {
       this.#declined.add(node);
       await leave(this.#connection, this.#service, node);
       this.#declined.delete(node);
@@ -198,6 +233,8 @@ export class PubSubClient extends EventTarget {
     window.addEventListener("pagehide", () => this.#connection.suspend(), { signal });
     window.addEventListener("pageshow", (event) => event.persisted && wake(), { signal });
     window.addEventListener("online", wake, { signal });
+    window.addEventListener("offline", () => this.#connection.doubt(), { signal });
+    document.addEventListener("resume", wake, { signal }); // the browser had frozen the page
     document.addEventListener(
       "visibilitychange",
       () => document.visibilityState === "visible" && wake(),
@@ -213,29 +250,32 @@ export class PubSubClient extends EventTarget {
     }
     for (const notification of parseEvent(message, report)) {
       const feed = this.#feeds.get(notification.node);
-      if (!feed) {
+      if (feed) {
+        feed.receive(notification);
+      } else if (notification.kind !== "end") {
         this.#decline(notification.node);
-      } else if (notification.kind === "item") {
-        this.#onItem(feed, notification);
-      } else {
-        feed.notify(notification);
       }
     }
   }
 
   /**
    * @param {Feed} feed
-   * @param {import("./stanzas.js").ItemNotification} notification
+   * @param {Notification} notification
+   * @param {number} moment
    */
-  #onItem(feed, notification) {
-    const own = this.#origin.made(notification.item);
-    const moment = feed.news(notification);
+  #onNews(feed, notification, moment) {
+    if (notification.kind !== "item") {
+      feed.notify(notification, false, moment);
+      return;
+    }
+    const { item } = notification;
+    const own = this.#origin.made(item);
     if (own && this.#excludeSelf) {
       feed.notify(notification, own, moment); // no news, but a subscription may ask for it
       return;
     }
     const show = () => {
-      this.#remember(feed, notification.item, moment);
+      this.#remember(feed, item, moment);
       feed.notify(notification, own, moment);
     };
     moment === NEWS ? this.#attention.item(show) : show();

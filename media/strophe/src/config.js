@@ -7,6 +7,8 @@ const NAMES = /** @type {const} */ ([
   "websocketUrl",
   "guestDomain",
   "userDomain",
+  "workerUrl",
+  "since",
 ]);
 
 /**
@@ -16,9 +18,13 @@ const NAMES = /** @type {const} */ ([
  * @property {string} service  the address of the pubsub service, as "pubsub.example.org"
  * @property {string} [url]  the one address to connect to, WebSocket or BOSH by its scheme
  * @property {string} [boshUrl]
- * @property {string} [websocketUrl]  preferred to boshUrl when both are there
+ * @property {string} [websocketUrl]  preferred to boshUrl when both are there and it works
  * @property {string} [guestDomain]  where visitors without an account log in
  * @property {string} [userDomain]  where the site's users log in
+ * @property {string} [workerUrl]  of the script by which tabs share a connection
+ * @property {string} [since]  when the page was rendered, as ISO 8601
+ * @property {Record<string, {max?: number | string, log?: boolean}>} [nodes]  what is known of
+ *   nodes: how many items they keep, and whether no item is ever overwritten
  */
 
 /**
@@ -63,7 +69,7 @@ export function resolveConfig(page, options) {
   }
   // Addresses come back from the server in lower case, and are compared.
   const service = required(config, "service").toLowerCase();
-  return { ...config, service };
+  return { ...config, service, nodes: options.nodes ?? page.nodes ?? {} };
 }
 
 /**
@@ -84,34 +90,39 @@ export function required(config, name) {
 }
 
 /**
- * The address to connect to, absolute; its scheme says whether it is WebSocket or BOSH.
+ * The addresses to connect to, absolute, the preferred one first; the scheme of each says whether it
+ * is WebSocket or BOSH.
  *
  * @param {Config} config
  * @param {string} base  the page's address
  * @param {{boshOnly?: boolean}} [how]  a BOSH session cannot be continued over WebSocket
- * @returns {URL}
+ * @returns {URL[]} one or two
  */
-export function transportUrl(config, base, { boshOnly = false } = {}) {
+export function transportUrls(config, base, { boshOnly = false } = {}) {
   if (config.url) {
     const url = absolute("url", config.url, base);
     if (boshOnly && isWebSocket(url)) {
       throw new Error(`Attaching to a session needs a BOSH address, not ${quote(config.url)}`);
     }
-    return url;
+    return [url];
   }
+  const urls = [];
   if (config.websocketUrl && !boshOnly) {
     const url = absolute("websocketUrl", config.websocketUrl, base);
     url.protocol = url.protocol.replace(/^http/, "ws");
-    return url;
+    urls.push(url);
   }
-  if (!config.boshUrl && !boshOnly) {
+  if (config.boshUrl || boshOnly) {
+    const url = absolute("boshUrl", required(config, "boshUrl"), base);
+    if (isWebSocket(url)) {
+      throw new Error(`boshUrl must be an http(s) address, not ${quote(config.boshUrl)}`);
+    }
+    urls.push(url);
+  }
+  if (!urls.length) {
     throw new Error(`PubSubClient needs "websocketUrl" or "boshUrl" (configured: ${quote(config)})`);
   }
-  const url = absolute("boshUrl", required(config, "boshUrl"), base);
-  if (isWebSocket(url)) {
-    throw new Error(`boshUrl must be an http(s) address, not ${quote(config.boshUrl)}`);
-  }
-  return url;
+  return urls;
 }
 
 /** @param {URL} url */

@@ -1,15 +1,29 @@
 import { backoff } from "./backoff.js";
-import { isConfidential, isWebSocket } from "./config.js";
+import { isConfidential, transportUrls } from "./config.js";
 import { PubSubError } from "./errors.js";
 import { report } from "./report.js";
 import { Session } from "./session.js";
 import { presence } from "./stanzas.js";
+import { isReachable, Transports } from "./transports.js";
 
 /** @typedef {"connecting" | "online" | "offline" | "denied"} State */
+/** @typedef {import("./credentials.js").Credentials} Credentials */
 /** @typedef {import("./stanzas.js").Request} Request */
 
+/**
+ * @typedef {object} Hooks
+ * @property {() => void} onOnline  before `onState` tells it
+ * @property {(message: Element) => void} onMessage
+ * @property {(state: State) => void} onState
+ */
+
+// A dead link looks like a quiet one: it is found out 40 seconds after the last sign of life.
+const SILENCE = 15_000;
+const ANSWER = 10_000;
+// Somebody looks at the page again, or the browser thinks that the network has changed.
 const RECENT = 5_000;
-const SILENCE = 60_000;
+const SOON = 5_000;
+
 const STEADY = 30_000;
 
 /**
@@ -23,38 +37,42 @@ export class Connection {
   #state = "offline";
   /** @type {Session | null} */
   #session = null;
+  /** @type {Credentials | undefined} of the last login */
+  #who;
   #wanted = false;
   #attempt = 0;
   #since = 0;
   #outage = false;
-  /** A session made by the server cannot be made again here: the page must fetch a new one. */
-  #spent = false;
+  /** Whether the last login was refused, so that a second refusal is final. */
+  #refused = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #watch;
-  #url;
-  #credentials;
+  #config;
+  #source;
   #hooks;
   #ready;
+  #urls;
+  #transports;
 
   /**
-   * @param {URL} url
-   * @param {import("./credentials.js").Credentials} credentials
-   * @param {object} hooks
-   * @param {() => void} hooks.onOnline
-   * @param {(message: Element) => void} hooks.onMessage
-   * @param {(state: State) => void} hooks.onState
+   * @param {import("./config.js").Config} config
+   * @param {import("./credentials.js").Source} source
+   * @param {Hooks} hooks
    * @param {Promise<unknown>} [ready]  no session is opened before it is resolved
+   * @throws {Error} when there is no address where these credentials may be sent
    */
-  constructor(url, credentials, hooks, ready = Promise.resolve()) {
-    if (credentials.kind === "account" && !isConfidential(url)) {
-      throw new Error(`A password is sent over TLS only, and ${url.href} has none`);
-    }
-    this.#url = url;
-    this.#credentials = credentials;
+  constructor(config, source, hooks, ready = Promise.resolve()) {
+    this.#config = config;
+    this.#source = source;
     this.#hooks = hooks;
     this.#ready = ready;
+    this.#urls = transportUrls(config, document.baseURI);
+    this.#transports = new Transports(this.#urls, () => sessionStorage);
+    if (source.fixed) {
+      this.#address(source.fixed);
+    }
   }
 
   get state() {
@@ -64,12 +82,12 @@ export class Connection {
   /** The address for which the server keeps our subscriptions, once online. */
   get subscriber() {
     const jid = this.#session?.jid ?? "";
-    return this.#credentials.byBareJid ? jid.replace(/\/.*$/s, "") : jid;
+    return this.ownsSubscriptions ? jid : jid.replace(/\/.*$/s, "");
   }
 
   /** Whether subscriptions belong to this session alone, not to all sessions of an account. */
   get ownsSubscriptions() {
-    return !this.#credentials.byBareJid;
+    return !this.#who?.byBareJid;
   }
 
   open() {
@@ -92,11 +110,16 @@ export class Connection {
   /** The page is back, or the network, or the visitor: no need to wait any longer. */
   wake() {
     if (this.#session) {
-      this.#session.probe(RECENT);
-    } else if (this.#wanted) {
+      this.#session.probe(RECENT, SOON);
+    } else if (this.#wanted && this.#state !== "connecting") {
       this.#attempt = 0;
       this.#connect();
     }
+  }
+
+  /** The link may be dead. */
+  doubt() {
+    this.#session?.probe(0, SOON);
   }
 
   /**
@@ -111,23 +134,70 @@ export class Connection {
       : Promise.reject(new PubSubError(`Not connected: ${this.#state}`, { condition: "disconnected" }));
   }
 
+  /**
+   * Lets the other tabs of this session know that we listen to a node.
+   * @param {string} node
+   * @returns {Promise<unknown>}
+   */
+  hold(node) {
+    return Promise.resolve(node);
+  }
+
+  /**
+   * Nobody of this tab listens to a node any more.
+   * @param {string} node
+   * @param {() => Promise<void>} ifLast  called if no other tab of this session does
+   */
+  async release(node, ifLast) {
+    await this.hold(node).then(ifLast);
+  }
+
   // Private
 
   async #connect() {
     clearTimeout(this.#retry);
-    if (this.#spent) {
-      this.#wanted = false;
-      this.#become("denied");
+    this.#become("connecting");
+    let found;
+    try {
+      await this.#ready;
+      found = await this.#find();
+    } catch (error) {
+      this.#isConnecting && this.#onFailure(error);
       return;
     }
-    this.#become("connecting");
-    await this.#ready;
-    if (this.#state !== "connecting" || this.#session) {
-      return; // closed or suspended meanwhile, or somebody else has waited, too
+    if (this.#isConnecting) {
+      this.#start(found);
     }
-    this.#spent = this.#credentials.kind === "attached";
-    const session = new Session(this.#url, this.#credentials.login(), {
-      guest: this.#credentials.kind === "guest",
+  }
+
+  /** Who logs in, and where. */
+  async #find() {
+    const who = await this.#source.next();
+    return { who, url: this.#address(who) };
+  }
+
+  /** @param {Credentials} who */
+  #address({ kind }) {
+    if (kind === "attached") {
+      return transportUrls(this.#config, document.baseURI, { boshOnly: true })[0];
+    }
+    const { url } = this.#transports;
+    if (kind === "account" && !isConfidential(url)) {
+      throw new Error(`A password is sent over TLS only, and ${url.href} has none`);
+    }
+    return url;
+  }
+
+  /** Not if it was closed or suspended meanwhile, or somebody else has waited, too. */
+  get #isConnecting() {
+    return this.#state === "connecting" && !this.#session;
+  }
+
+  /** @param {{who: Credentials, url: URL}} found */
+  #start({ who, url }) {
+    this.#who = who;
+    const session = new Session(url, who.login(), {
+      guest: who.kind === "guest",
       onOnline: () => this.#onOnline(session),
       onEnd: (end) => this.#onEnd(session, end),
       onMessage: this.#hooks.onMessage,
@@ -140,37 +210,68 @@ export class Connection {
   #onOnline(session) {
     this.#since = performance.now();
     this.#outage = false;
-    if (this.#credentials.byBareJid) {
+    this.#refused = false;
+    if (this.#who?.kind !== "attached") {
+      this.#transports.worked();
+    }
+    if (!this.ownsSubscriptions) {
       session.send(presence());
     }
-    if (isWebSocket(this.#url)) {
-      // A dead WebSocket looks like a quiet one; BOSH is answered once a minute anyway.
-      this.#watch = setInterval(() => session.probe(SILENCE), SILENCE);
-    }
-    this.#become("online");
+    this.#watch = setInterval(() => session.probe(SILENCE, ANSWER), SILENCE);
+    this.#state = "online";
     this.#hooks.onOnline();
+    this.#hooks.onState(this.#state);
   }
 
   /**
    * @param {Session} session
    * @param {import("./session.js").End} end
    */
-  #onEnd(session, { denied, error }) {
+  async #onEnd(session, { denied, error }) {
     if (session !== this.#session) {
       return;
     }
-    const steady = this.#state === "online" && performance.now() - this.#since > STEADY;
-    this.#attempt = steady ? 0 : this.#attempt;
+    const wasOnline = this.#state === "online";
+    this.#attempt = wasOnline && performance.now() - this.#since > STEADY ? 0 : this.#attempt;
     this.#forget();
-    if (denied || this.#spent) {
-      this.#wanted = false;
-      report(error);
-      this.#become("denied");
-      return;
+    this.#become(wasOnline ? "offline" : "connecting");
+    if (this.#isFinal(denied)) {
+      this.#deny(error);
+    } else if (denied) {
+      this.#refused = true;
+      this.#connect();
+    } else if (wasOnline || this.#who?.kind === "attached") {
+      this.#onFailure(error);
+    } else {
+      const again = await this.#transports.failed(() => isReachable(this.#urls));
+      if (this.#isConnecting) {
+        again ? this.#connect() : this.#onFailure(error);
+      }
     }
+  }
+
+  /**
+   * Whether the same would happen again. A session made by the server cannot be made again here: the
+   * page must fetch a new one.
+   * @param {boolean} denied
+   */
+  #isFinal(denied) {
+    const isFixed = this.#source.fixed !== undefined;
+    return denied ? isFixed || this.#refused : isFixed && this.#who?.kind === "attached";
+  }
+
+  /** @param {unknown} error */
+  #deny(error) {
+    this.#wanted = false;
+    report(error);
+    this.#become("denied");
+  }
+
+  /** @param {unknown} error */
+  #onFailure(error) {
     if (!this.#outage) {
       this.#outage = true;
-      console.warn(`${error.message}; trying again`);
+      console.warn(`${error instanceof Error ? error.message : error}; trying again`);
     }
     this.#retry = setTimeout(() => this.#connect(), backoff(this.#attempt++));
     this.#become("offline");

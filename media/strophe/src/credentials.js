@@ -15,14 +15,17 @@ import { required } from "./config.js";
  */
 
 /**
- * One way to log in. `login()` is asked anew for every attempt.
+ * One way to log in.
  *
  * @typedef {object} Credentials
  * @property {"guest" | "account" | "attached"} kind
+ * @property {string} identity  a text that is another one for who must not share a connection with
+ *   others of this browser; "" for who shares with nobody
  * @property {boolean} byBareJid  subscribe as user@domain and send presence (accounts), or as
  *   user@domain/resource (guests). A subscription by full JID outlives an account's session; a
  *   guest's goes with him.
  * @property {() => Login} login
+ * @property {(jid: string) => void} adopt  takes the address that the connection shared has
  */
 
 /**
@@ -41,6 +44,39 @@ export function credentials(options, config) {
     return attached(options, config);
   }
   return options.username ? account(options, config) : guest(options, config);
+}
+
+/**
+ * Where each login gets its credentials from.
+ *
+ * @typedef {object} Source
+ * @property {Credentials} [fixed]  the same each time: what was refused will be refused again
+ * @property {() => Promise<Credentials>} next
+ */
+
+/**
+ * @param {LoginOptions & {credentials?: () => Promise<LoginOptions> | LoginOptions}} options
+ * @param {Config} config
+ * @returns {Source}
+ */
+export function credentialSource(options, config) {
+  const ask = options.credentials;
+  if (ask === undefined) {
+    const fixed = credentials(options, config);
+    return { fixed, next: async () => fixed };
+  }
+  if (typeof ask !== "function") {
+    throw new TypeError(`credentials must be a function that returns them, not ${String(ask)}`);
+  }
+  /** @type {Credentials | undefined} */
+  let visitor;
+  return {
+    async next() {
+      const found = credentials((await ask()) ?? {}, config);
+      visitor = found.kind === "guest" ? (visitor ?? found) : undefined; // he keeps his address
+      return visitor ?? found;
+    },
+  };
 }
 
 /**
@@ -79,8 +115,15 @@ const UNSAFE =
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
 function guest({ nick = "" }, config) {
-  const jid = guestJid(String(nick), required(config, "guestDomain"));
-  return { kind: "guest", byBareJid: false, login: () => ({ jid, password: randomHex(16) }) };
+  const domain = required(config, "guestDomain");
+  let jid = guestJid(String(nick), domain);
+  return {
+    kind: "guest",
+    identity: domain,
+    byBareJid: false,
+    login: () => ({ jid, password: randomHex(16) }),
+    adopt: (shared) => (jid = shared),
+  };
 }
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
@@ -90,7 +133,13 @@ function account({ username = "", password }, config) {
     throw new Error(`PubSubClient needs a password for the username "${username}"`);
   }
   const jid = `${escapeNode(String(username))}@${domain}`;
-  return { kind: "account", byBareJid: true, login: () => ({ jid, password }) };
+  return {
+    kind: "account",
+    identity: `${jid}\n${password}`,
+    byBareJid: true,
+    login: () => ({ jid, password }),
+    adopt() {},
+  };
 }
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
@@ -102,8 +151,10 @@ function attached({ jid = "", sid, rid }, config) {
   const domain = jid.replace(/\/.*$/s, "").replace(/^.*@/s, "");
   return {
     kind: "attached",
+    identity: "",
     byBareJid: domain === config.userDomain,
     login: () => ({ jid, sid, rid: number }),
+    adopt() {},
   };
 }
 

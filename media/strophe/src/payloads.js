@@ -74,11 +74,23 @@ export function isGone({ event, entry }) {
 }
 
 /**
- * The number that an item's publisher has given it, "source.number".
- * @param {Item} item
+ * What tells the publications of one item apart.
+ *
+ * @typedef {object} Mark
+ * @property {string} seq  its number, "source.number"; "" where the publisher gives none
+ * @property {string} at  when it was published; "" where the publisher does not say
+ * @property {string} print  the number, else the time, else all that the item carries
  */
-export function readSeq({ entry }) {
-  return (entry && child(entry, "meta", META_NS)?.getAttribute("seq")) ?? undefined;
+
+/**
+ * @param {Item} item
+ * @returns {Mark}
+ */
+export function readMark({ entry, published }) {
+  const seq = (entry && child(entry, "meta", META_NS)?.getAttribute("seq")) ?? "";
+  const at = published ?? "";
+  const print = () => (entry ? new XMLSerializer().serializeToString(entry) : "");
+  return { seq, at, print: seq || at || print() };
 }
 
 // Private

@@ -1,12 +1,14 @@
 // Which items of a node are repeats: a publisher that crashed sends some of them again. Pure.
 
-/** How many ids of a node are remembered. */
-const REMEMBERED = 10_000;
+/** @typedef {import("./payloads.js").Mark} Mark */
+
+/** How many ids of a node are remembered: twice as many as ejabberd keeps at most. */
+const REMEMBERED = 20_000;
 
 /** A moment that all listeners have seen, so that all have to hear what is news since then. */
 export const NEWS = 0;
 /** A moment that no listener lives to see. */
-const STALE = Infinity;
+export const STALE = Infinity;
 
 /**
  * What was told last of an id.
@@ -14,6 +16,8 @@ const STALE = Infinity;
  * @typedef {object} Known
  * @property {string} source  of its last numbered item; "" where there was none
  * @property {string} number  digits, as many as it takes
+ * @property {string} at
+ * @property {string} print
  * @property {number} told  at which moment
  * @property {boolean} gone  whether it was taken back
  */
@@ -34,27 +38,40 @@ export class Repeats {
   /**
    * An item has come.
    * @param {string} id
-   * @param {string} [seq]  without a number it is always news
+   * @param {Mark} mark
    */
-  item(id, seq = "") {
-    this.now++;
+  item(id, mark) {
+    const state = this.#state(mark);
     const known = this.#known.get(id) ?? UNKNOWN;
-    const state = { ...known, told: this.now, gone: false };
-    const [, source, number] = /^([a-z0-9]+)\.0*(\d+)$/.exec(seq) ?? [];
-    if (number === undefined) {
-      // Whether what is numbered comes before or after it nobody knows.
-      return known === UNKNOWN ? NEWS : this.#keep(id, { ...state, source: "", number: "" });
-    }
-    const step = known.source === source ? compare(number, known.number) : 1;
+    // Whether what has no number comes before or after what has one nobody knows.
+    const again = mark.at !== "" && mark.at === known.at;
+    const step = !state.number ? Number(!again) : known.source === state.source ? compare(state.number, known.number) : 1;
     if (step < 0) {
       return STALE;
     }
     if (step === 0 && !known.gone) {
       return this.#repeated(known);
     }
-    // The same number after a retraction is news: that may have been a repeat of an earlier one. If
+    // The same again after a retraction is news: that may have been a repeat of an earlier one. If
     // it was not, it is repeated as well, in a moment.
-    return this.#keep(id, { ...state, source, number });
+    return this.#keep(id, state);
+  }
+
+  /**
+   * An item was found on the server: what stands there is the truth, even if it is older than what
+   * was told.
+   * @param {string} id
+   * @param {Mark} mark
+   * @param {boolean} silently  nobody is told: if it comes as an event yet, it is news
+   */
+  found(id, mark, silently) {
+    const known = this.#known.get(id) ?? UNKNOWN;
+    if (known.print === mark.print && !known.gone) {
+      return STALE;
+    }
+    const state = this.#state(mark);
+    this.#keep(id, silently ? { ...state, told: NEWS } : state);
+    return silently ? STALE : NEWS;
   }
 
   /**
@@ -75,7 +92,23 @@ export class Repeats {
     this.#gap = this.now;
   }
 
+  /** @param {string} id  whether anything was told of it */
+  knows(id) {
+    return this.#known.has(id);
+  }
+
+  /** The ids of the items that are there, as far as is known. */
+  get alive() {
+    return [...this.#known].flatMap(([id, { gone }]) => (gone ? [] : [id]));
+  }
+
   // Private
+
+  /** @param {Mark} mark @returns {Known} */
+  #state({ seq, at, print }) {
+    const [, source = "", number = ""] = /^([a-z0-9]+)\.0*(\d+)$/.exec(seq) ?? [];
+    return { source, number, at, print, told: ++this.now, gone: false };
+  }
 
   /** @param {Known} known */
   #repeated(known) {
@@ -96,7 +129,7 @@ export class Repeats {
 }
 
 /** @type {Known} */
-const UNKNOWN = { source: "", number: "", told: NEWS, gone: false };
+const UNKNOWN = { source: "", number: "", at: "", print: "", told: NEWS, gone: false };
 
 /**
  * Below, at or above 0, as the first number is less, the same or greater. No type holds all of

@@ -90,9 +90,10 @@ export class Session {
   /**
    * @param {string} to
    * @param {Request} request
+   * @param {number} [limit]  how long an answer may take, in milliseconds
    * @returns {Promise<Element>} the result; rejects with a PubSubError
    */
-  request(to, request) {
+  request(to, request, limit = ANSWER_LIMIT) {
     if (!this.#online) {
       return Promise.reject(new PubSubError("Not connected", { condition: "disconnected" }));
     }
@@ -102,7 +103,7 @@ export class Session {
       const timer = setTimeout(() => {
         const details = { condition: "timeout", type: "wait" };
         entry.settle(new PubSubError(`${to} did not answer in time`, details));
-      }, ANSWER_LIMIT);
+      }, limit);
       const entry = {
         to,
         settle: (/** @type {Element | PubSubError} */ answer) => {
@@ -124,13 +125,14 @@ export class Session {
   /**
    * Finds out whether the server still hears us.
    * @param {number} silence  in milliseconds; if it was heard since then, it does
+   * @param {number} limit  how long its answer may take
    */
-  async probe(silence) {
+  async probe(silence, limit) {
     if (!this.#online || performance.now() - this.#heard < silence) {
       return;
     }
     try {
-      await this.request(Strophe.getDomainFromJid(this.jid) ?? "", ping());
+      await this.request(Strophe.getDomainFromJid(this.jid) ?? "", ping(), limit);
     } catch (error) {
       // Any answer is a sign of life, a refusal too.
       if (error instanceof PubSubError && error.condition === "timeout") {

@@ -2,12 +2,14 @@
 
 import { PubSubError } from "./errors.js";
 import { buildEntry, isGone, readItem } from "./payloads.js";
-import { child, children, xml } from "./xml.js";
+import { child, children, escapeXml, xml } from "./xml.js";
 
 const CLIENT = "jabber:client";
+const DELAY = "urn:xmpp:delay";
 const ERRORS = "http://jabber.org/protocol/pubsub#errors";
 const EVENT = "http://jabber.org/protocol/pubsub#event";
 const PUBSUB = "http://jabber.org/protocol/pubsub";
+const RSM = "http://jabber.org/protocol/rsm";
 const STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
 /** @typedef {import("./payloads.js").Item} Item */
@@ -20,10 +22,33 @@ const STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /** @typedef {{kind: "item", node: string, item: Item}} ItemNotification */
 
 /**
- * One thing that an event message tells, in the order of the message.
+ * What a new subscriber is sent: the item that was published or overwritten last, and when. It is
+ * no event.
+ * @typedef {{kind: "last", node: string, item: Item, stamp: string}} LastNotification
+ */
+
+/**
+ * One thing that a message tells of a node, in the order of the message. After an "end" there is no
+ * subscription, or no item is left: the node was deleted or purged, or its owner ended it.
  * @typedef {ItemNotification
  *   | {kind: "retract", node: string, id: string}
- *   | {kind: "delete", node: string}} Notification
+ *   | LastNotification
+ *   | {kind: "end", node: string}} Notification
+ */
+
+/**
+ * Which of a node's items, in the order in which they were created there (XEP-0059).
+ * @typedef {object} Paging
+ * @property {number} max  at most so many; 0 only counts
+ * @property {string} [after]  created later than that, as ISO 8601 text
+ */
+
+/**
+ * A part of a node's items.
+ * @typedef {object} Page
+ * @property {Item[]} items
+ * @property {string} [next]  after which time the next page begins; undefined on the last one
+ * @property {number} [count]  how many items the node has in all
  */
 
 /**
@@ -58,12 +83,17 @@ export function publish(node, payload, id) {
 }
 
 /**
- * Asks for the items that the node keeps (§6.5).
+ * Asks for items that the node keeps (§6.5).
  * @param {string} node
+ * @param {Paging} paging
  * @returns {Request}
  */
-export function items(node) {
-  return pubsub("get", xml("items", { node }));
+export function items(node, { max, after }) {
+  const bounds = [xml("max", {}, String(max))];
+  if (after !== undefined) {
+    bounds.push(xml("after", {}, escapeXml(after)));
+  }
+  return pubsub("get", xml("items", { node }), xml("set", { xmlns: RSM }, ...bounds));
 }
 
 /**
@@ -90,27 +120,40 @@ export function presence() {
 }
 
 /**
- * What a <message> tells of nodes; nothing when it is no event of XEP-0060.
+ * What a <message> tells of nodes; nothing when it is none of XEP-0060's.
  * @param {Element} message
  * @param {(problem: Error) => void} [onProblem]
  * @returns {Notification[]}
  */
 export function parseEvent(message, onProblem) {
-  const event = message.getAttribute("type") === "error" ? undefined : child(message, "event", EVENT);
-  return event ? children(event).flatMap((part) => notifications(part, onProblem)) : [];
+  if (message.getAttribute("type") === "error") {
+    return [];
+  }
+  const event = child(message, "event", EVENT);
+  const told = event ? children(event).flatMap((part) => notifications(part, onProblem)) : ended(message);
+  const stamp = child(message, "delay", DELAY)?.getAttribute("stamp");
+  return typeof stamp === "string" ? told.flatMap((one) => last(one, stamp)) : told;
 }
 
 /**
- * The items in the answer to `items()`.
+ * The answer to `items()`.
  * @param {Element} answer
  * @param {(problem: Error) => void} [onProblem]
- * @returns {Item[]}
+ * @returns {Page}
  */
 export function parseItems(answer, onProblem) {
   const list = within(answer, "items");
   const node = list?.getAttribute("node") ?? "";
   const elements = list ? children(list, "item") : [];
-  return elements.map((item) => readItem(item, node, onProblem)).filter((item) => !isGone(item));
+  const set = within(answer, "set");
+  const text = (/** @type {string} */ name) => (set && child(set, name)?.textContent) || undefined;
+  const count = Number(text("count"));
+  const behind = Number(set && child(set, "first")?.getAttribute("index")) + elements.length;
+  return {
+    items: elements.map((item) => readItem(item, node, onProblem)).filter((item) => !isGone(item)),
+    next: elements.length && !(behind >= count) ? text("last") : undefined,
+    count: Number.isNaN(count) ? undefined : count,
+  };
 }
 
 /**
@@ -146,9 +189,25 @@ export function parseError(stanza) {
 
 // Private
 
-/** @param {"get" | "set"} type @param {string} content @returns {Request} */
-function pubsub(type, content) {
-  return { type, content: xml("pubsub", { xmlns: PUBSUB }, content) };
+/** @param {"get" | "set"} type @param {...string} content @returns {Request} */
+function pubsub(type, ...content) {
+  return { type, content: xml("pubsub", { xmlns: PUBSUB }, ...content) };
+}
+
+/**
+ * That the owner has ended our subscription (§8.8.4).
+ * @param {Element} message
+ * @returns {Notification[]}
+ */
+function ended(message) {
+  const subscription = within(message, "subscription");
+  const node = subscription?.getAttribute("subscription") === "none" && subscription.getAttribute("node");
+  return node ? [{ kind: "end", node }] : [];
+}
+
+/** @param {Notification} told @param {string} stamp @returns {Notification[]} */
+function last(told, stamp) {
+  return told.kind === "item" ? [{ ...told, kind: "last", stamp }] : [];
 }
 
 /** @param {Element} answer @param {string} name */
@@ -167,8 +226,8 @@ function notifications(part, onProblem) {
   if (!node) {
     return [];
   }
-  if (part.localName === "delete") {
-    return [{ kind: "delete", node }];
+  if (part.localName === "delete" || part.localName === "purge") {
+    return [{ kind: "end", node }];
   }
   if (part.localName !== "items") {
     return [];

@@ -6,13 +6,14 @@ import {
   isWebSocket,
   pageConfig,
   resolveConfig,
-  transportUrl,
+  transportUrls,
 } from "../../../media/strophe/src/config.js";
 import { pageWithConfig } from "./dom.js";
 
 const BASE = "https://www.example.org/blog/";
 const service = "pubsub.example.org";
-const url = (config, how) => transportUrl({ service, ...config }, BASE, how).href;
+const urls = (config, how) => transportUrls({ service, ...config }, BASE, how).map(({ href }) => href);
+const url = (config, how) => urls(config, how)[0];
 
 test("a page without a configuration has an empty one", () => {
   assert.deepEqual(pageConfig(pageWithConfig()), {});
@@ -38,11 +39,18 @@ test("an option overrides what the page says, and nothing else of it", () => {
     service,
     boshUrl: "/other",
     guestDomain: "guests.example.org",
+    nodes: {},
   });
 });
 
 test("an empty value counts as missing", () => {
-  assert.deepEqual(resolveConfig({ service, websocketUrl: null }, { service: "" }), { service });
+  const config = resolveConfig({ service, websocketUrl: null }, { service: "" });
+  assert.deepEqual(config, { service, nodes: {} });
+});
+
+test("what the page says of nodes is kept", () => {
+  const nodes = { "/n": { max: 10, log: true } };
+  assert.deepEqual(resolveConfig({ service, nodes }, {}).nodes, nodes);
 });
 
 test("the service's address is compared in lower case, as the server writes it", () => {
@@ -57,9 +65,12 @@ test("a value that is no text is quoted in the error", () => {
   assert.throws(() => resolveConfig({ service: 5 }, {}), /service must be a string, not 5/);
 });
 
-test("the WebSocket is preferred, at the page's host and with its security", () => {
-  assert.equal(url({ websocketUrl: "/ws", boshUrl: "/http-bind" }), "wss://www.example.org/ws");
-  const plain = transportUrl({ service, websocketUrl: "/ws" }, "http://localhost:8080/");
+test("the WebSocket is preferred to BOSH, at the page's host and with its security", () => {
+  assert.deepEqual(urls({ websocketUrl: "/ws", boshUrl: "/http-bind" }), [
+    "wss://www.example.org/ws",
+    "https://www.example.org/http-bind",
+  ]);
+  const [plain] = transportUrls({ service, websocketUrl: "/ws" }, "http://localhost:8080/");
   assert.equal(plain.href, "ws://localhost:8080/ws");
 });
 
@@ -69,15 +80,15 @@ test("BOSH is used where there is no WebSocket", () => {
 
 test("the scheme of url chooses the transport", () => {
   const both = { websocketUrl: "/ws", boshUrl: "/http-bind" };
-  assert.equal(url({ ...both, url: "ws://127.0.0.1:5280/ws" }), "ws://127.0.0.1:5280/ws");
-  assert.equal(url({ ...both, url: "/bosh" }), "https://www.example.org/bosh");
+  assert.deepEqual(urls({ ...both, url: "ws://127.0.0.1:5280/ws" }), ["ws://127.0.0.1:5280/ws"]);
+  assert.deepEqual(urls({ ...both, url: "/bosh" }), ["https://www.example.org/bosh"]);
   assert.ok(isWebSocket(new URL("wss://example.org/")));
   assert.ok(!isWebSocket(new URL("https://example.org/")));
 });
 
 test("a session that is attached to goes on over BOSH", () => {
   const both = { websocketUrl: "/ws", boshUrl: "/http-bind" };
-  assert.equal(url(both, { boshOnly: true }), "https://www.example.org/http-bind");
+  assert.deepEqual(urls(both, { boshOnly: true }), ["https://www.example.org/http-bind"]);
   assert.throws(() => url({ url: "wss://x/ws" }, { boshOnly: true }), /BOSH address.*wss:\/\/x/);
   assert.throws(() => url({ websocketUrl: "/ws" }, { boshOnly: true }), /needs "boshUrl"/);
 });

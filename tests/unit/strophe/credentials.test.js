@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { webcrypto } from "node:crypto";
 
-import { credentials, escapeNode, guestJid } from "../../../media/strophe/src/credentials.js";
+import { credentials, credentialSource, escapeNode, guestJid } from "../../../media/strophe/src/credentials.js";
 
 globalThis.crypto ??= webcrypto;
 
@@ -93,4 +93,50 @@ test("an attached account subscribes by bare JID", () => {
 test("attaching without a usable sid or rid is refused at the call", () => {
   assert.throws(() => credentials({ jid: "x@y/z", rid: 1 }, config), /sid and rid/);
   assert.throws(() => credentials({ jid: "x@y/z", sid: "s", rid: "x" }, config), /rid "x"/);
+});
+
+const source = (options) => credentialSource(options, config);
+
+test("credentials that are given once are the same for each login", async () => {
+  const { fixed, next } = source({ username: "ann", password: "pw" });
+  assert.equal(await next(), fixed);
+  assert.equal(await next(), fixed);
+});
+
+test("a function is asked for each login", async () => {
+  let count = 0;
+  const { fixed, next } = source({ credentials: async () => ({ username: "ann", password: `pw${++count}` }) });
+  assert.equal(fixed, undefined);
+  assert.equal((await next()).login().password, "pw1");
+  assert.equal((await next()).login().password, "pw2");
+});
+
+test("a visitor for whom a function is asked keeps his address", async () => {
+  const { next } = source({ credentials: () => ({ nick: "Ada" }) });
+  const [one, two] = [(await next()).login(), (await next()).login()];
+  assert.equal(one.jid, two.jid);
+});
+
+test("what a function says is checked, and what it throws is thrown", async () => {
+  await assert.rejects(source({ credentials: () => ({ username: "ann" }) }).next(), /password.*"ann"/);
+  const fault = new Error("not signed in");
+  const failing = source({ credentials: () => Promise.reject(fault) });
+  await assert.rejects(failing.next(), fault);
+  assert.throws(() => source({ credentials: "ann" }), /credentials must be a function.*not ann/);
+});
+
+test("who shares a connection has the same identity, and nobody else has", () => {
+  const identity = (options) => credentials(options, config).identity;
+  assert.equal(identity({ nick: "Ada" }), identity({}));
+  const ann = { username: "ann", password: "pw" };
+  assert.equal(identity(ann), identity({ ...ann }));
+  const others = [identity({}), identity({ ...ann, password: "other" }), identity({ ...ann, username: "bo" })];
+  assert.ok(!others.includes(identity(ann)));
+  assert.equal(identity({ jid: "x@guests.example.org/r", sid: "s", rid: 17 }), "");
+});
+
+test("a guest takes the address of the connection that he shares", () => {
+  const guest = credentials({ nick: "Ada" }, config);
+  guest.adopt("bo-1@guests.example.org/page");
+  assert.equal(guest.login().jid, "bo-1@guests.example.org/page");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { buildEntry, readItem, readSeq } from "../../../media/strophe/src/payloads.js";
+import { buildEntry, readItem, readMark } from "../../../media/strophe/src/payloads.js";
 import { element } from "./dom.js";
 
 const ATOM = "http://www.w3.org/2005/Atom";
@@ -57,15 +57,22 @@ test("an item has node, id, event, time and origin of its publication", () => {
 
 test("an item may bear the number of its sending, which is no part of what pages get", () => {
   const read = item(entry('<meta xmlns="urn:django-pubsub:1" seq="a1.7"/>Hello'));
-  assert.equal(readSeq(read), "a1.7");
+  assert.deepEqual(readMark(read), { seq: "a1.7", at: "", print: "a1.7" });
   assert.equal("seq" in read, false);
-  assert.equal(readSeq(item(entry('<meta xmlns="urn:django-pubsub:1"/>'))), undefined);
-  assert.equal(readSeq(item("")), undefined);
+});
+
+test("without a number the time tells an item from others, and without both its content", () => {
+  const at = "2026-11-22T10:00:00.123456Z";
+  const timed = item(entry(`<meta xmlns="urn:django-pubsub:1" at="${at}"/>Hello`));
+  assert.deepEqual(readMark(timed), { seq: "", at, print: at });
+  const plain = item(entry("Hello"));
+  assert.deepEqual(readMark(plain), { seq: "", at: "", print: entry("Hello") });
+  assert.deepEqual(readMark(item("")), { seq: "", at: "", print: "" });
 });
 
 test("somebody else's meta is not ours", () => {
   assert.equal(item(entry('<meta event="x"/>')).event, undefined);
-  assert.equal(readSeq(item(entry('<meta seq="a1.7"/>'))), undefined);
+  assert.equal(readMark(item(entry('<meta seq="a1.7"/>'))).seq, "");
 });
 
 test("an item without payload, or with a foreign one, is an item nevertheless", () => {

@@ -55,10 +55,16 @@ test("publishing sends one item, with an id only if one is given", () => {
   assert.match(publish("/n", "x", "42").content, /<item id="42">/);
 });
 
-test("items are asked for, not set", () => {
-  const stanza = sent(items(NODE));
+test("items are asked for, not set, and so many at a time", () => {
+  const stanza = sent(items(NODE, { max: 500 }));
   assert.equal(stanza.getAttribute("type"), "get");
-  assert.equal(stanza.firstChild.firstChild.getAttribute("node"), NODE);
+  const [list, set] = Array.from(stanza.firstChild.childNodes);
+  assert.equal(list.getAttribute("node"), NODE);
+  assert.equal(set.namespaceURI, "http://jabber.org/protocol/rsm");
+  assert.equal(set.firstChild.textContent, "500");
+  assert.equal(set.childNodes.length, 1);
+  const { content } = items(NODE, { max: 0, after: "2026-11-26T10:00:00Z" });
+  assert.match(content, /<max>0<\/max><after>2026-11-26T10:00:00Z<\/after>/);
 });
 
 test("ping and presence are what their XEPs say", () => {
@@ -92,8 +98,30 @@ test("a message with several items tells all of them, in order", () => {
   assert.equal(told[0].item.entry.textContent, "a");
 });
 
-test("a node's end is told", () => {
-  assert.deepEqual(parseEvent(event('<delete node="/n"/>')), [{ kind: "delete", node: "/n" }]);
+test("a node's end is told, that of its items, and that of our subscription", () => {
+  const end = [{ kind: "end", node: "/n" }];
+  assert.deepEqual(parseEvent(event('<delete node="/n"/>')), end);
+  assert.deepEqual(parseEvent(event('<purge node="/n"/>')), end);
+  const subscription = (state) =>
+    element(
+      `<message xmlns="jabber:client"><pubsub xmlns="${PUBSUB}">` +
+        `<subscription node="/n" jid="me@guests" subscription="${state}"/></pubsub></message>`,
+    );
+  assert.deepEqual(parseEvent(subscription("none")), end);
+  assert.deepEqual(parseEvent(subscription("subscribed")), []);
+});
+
+test("the last item, which a new subscriber is sent, is told as such", () => {
+  const delay = '<delay xmlns="urn:xmpp:delay" stamp="2026-11-26T10:00:00Z"/>';
+  const message = (inside) =>
+    element(
+      `<message xmlns="jabber:client"><event xmlns="${PUBSUB}#event"><items node="/n">${inside}` +
+        `</items></event>${delay}</message>`,
+    );
+  const [last, ...others] = parseEvent(message('<item id="1"><entry>a</entry></item>'));
+  assert.deepEqual(others, []);
+  assert.deepEqual([last.kind, last.item.id, last.stamp], ["last", "1", "2026-11-26T10:00:00Z"]);
+  assert.deepEqual(parseEvent(message('<retract id="1"/>')), []);
 });
 
 test("a headline is an event like any other", () => {
@@ -130,9 +158,29 @@ test("JSON that cannot be read loses no item of the message", () => {
 });
 
 test("the answer to items holds the node's items", () => {
-  const list = parseItems(answer('<items node="/n"><item id="1"><entry>a</entry></item><item id="2"/></items>'));
-  assert.deepEqual(list.map(({ node, id }) => [node, id]), [["/n", "1"], ["/n", "2"]]);
-  assert.deepEqual(parseItems(element('<iq xmlns="jabber:client" type="result"/>')), []);
+  const list = answer('<items node="/n"><item id="1"><entry>a</entry></item><item id="2"/></items>');
+  const { items: found, ...rest } = parseItems(list);
+  assert.deepEqual(found.map(({ node, id }) => [node, id]), [["/n", "1"], ["/n", "2"]]);
+  assert.deepEqual(rest, { next: undefined, count: undefined });
+  assert.deepEqual(parseItems(element('<iq xmlns="jabber:client" type="result"/>')).items, []);
+});
+
+test("the answer to items says how many there are, and where the next page begins", () => {
+  const page = (index, count, inside = '<item id="1"/><item id="2"/>') => {
+    const bounds = `<count>${count}</count><first index="${index}">T1</first><last>T2</last>`;
+    const set = `<set xmlns="http://jabber.org/protocol/rsm">${bounds}</set>`;
+    const { next, count: all } = parseItems(answer(`${set}<items node="/n">${inside}</items>`));
+    return [next, all];
+  };
+  assert.deepEqual(page(0, 5), ["T2", 5]);
+  assert.deepEqual(page(2, 5), ["T2", 5]);
+  assert.deepEqual(page(3, 5), [undefined, 5]);
+  assert.deepEqual(page(5, 5, ""), [undefined, 5]);
+});
+
+test("an item of which nothing but a tombstone is left is not among the node's items", () => {
+  const gone = `<item id="1"><entry xmlns="http://www.w3.org/2005/Atom">${META}</entry></item>`;
+  assert.deepEqual(parseItems(answer(`<items node="/n">${gone}</items>`)).items, []);
 });
 
 test("the answer to publish holds the item's id, if the server tells it", () => {

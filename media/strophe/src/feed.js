@@ -1,0 +1,335 @@
+import { backoff } from "./backoff.js";
+import { missed } from "./catchup.js";
+import { PubSubError } from "./errors.js";
+import { Knowledge } from "./knowledge.js";
+import { NEWS, STALE } from "./repeats.js";
+import { isolated, report } from "./report.js";
+import { subscribe, unsubscribe } from "./stanzas.js";
+import { Subscription } from "./subscription.js";
+
+/** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {import("./stanzas.js").Item} Item */
+/** @typedef {import("./stanzas.js").Notification} Notification */
+/** @typedef {import("./subscription.js").Handlers} Handlers */
+
+/**
+ * @typedef {object} Hooks
+ * @property {(feed: Feed, notification: Notification, moment: number) => void} onNews  has to
+ *   `notify()` those who came at that moment or later
+ * @property {() => void} onChange  `isCatchingUp` has changed
+ * @property {(feed: Feed) => void} onEnd  the last listener has gone; the feed is not used again
+ */
+
+/**
+ * One node on the server: the one subscription there that all of the page's listeners share.
+ *
+ * On each connection it catches up: it subscribes, holds back what comes, finds out what was missed,
+ * tells that, and lets go of what it held. A refusal that may pass (the node is not there yet, the
+ * server is busy) is tried again.
+ */
+export class Feed {
+  #connection;
+  #service;
+  #hooks;
+  #knowledge;
+  /** @type {Set<Subscription>} */
+  #listeners = new Set();
+  /** @type {Notification[] | null} the events that have come during the catch-up */
+  #held = null;
+  /** @type {import("./stanzas.js").LastNotification | undefined} */
+  #last;
+  /** Whether something may have been missed since the last catch-up. */
+  #gap = true;
+  #round = 0;
+  #attempt = 0;
+  #refused = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+
+  /**
+   * @param {string} node
+   * @param {string} service
+   * @param {Connection} connection
+   * @param {Hooks} hooks
+   * @param {import("./knowledge.js").Rendered} [rendered]
+   */
+  constructor(node, service, connection, hooks, rendered) {
+    this.node = node;
+    this.#service = service;
+    this.#connection = connection;
+    this.#hooks = hooks;
+    this.#knowledge = new Knowledge(rendered);
+    /** Whether something may be missing. */
+    this.isCatchingUp = false;
+  }
+
+  /**
+   * Whether these very handlers are among those of the listeners who came at a moment or later.
+   * @param {Handlers} handlers
+   * @param {number} moment
+   */
+  hears(handlers, moment) {
+    return [...this.#listeners].some(
+      (listener) => listener.handlers === handlers && listener.since >= moment,
+    );
+  }
+
+  /**
+   * @param {Handlers} handlers
+   * @param {boolean} [excludeSelf]
+   */
+  add(handlers, excludeSelf = false) {
+    const subscription = new Subscription(this, handlers, excludeSelf, this.#knowledge.now);
+    this.#listeners.add(subscription);
+    if (this.#listeners.size === 1 || (subscription.isNew && !this.#held)) {
+      this.#catchUp();
+    }
+    return subscription;
+  }
+
+  /** @param {Subscription} subscription */
+  async remove(subscription) {
+    if (this.#listeners.delete(subscription) && !this.#wanted) {
+      clearTimeout(this.#retry);
+      this.#round++;
+      this.#settle(false);
+      this.#hooks.onEnd(this);
+      if (this.#connection.state === "online") {
+        await leave(this.#connection, this.#service, this.node);
+      }
+    }
+  }
+
+  /** Subscribes on the server and catches up; for each connection anew. */
+  renew() {
+    this.#attempt = 0;
+    this.#refused = "";
+    this.#held = null; // it will be found again
+    this.#gap = true;
+    this.#knowledge.interrupted();
+    this.#catchUp();
+  }
+
+  /**
+   * The server has told something.
+   * @param {Notification} notification
+   */
+  receive(notification) {
+    if (notification.kind === "end") {
+      this.renew(); // it may be made again, or be open all the same
+    } else if (notification.kind === "last") {
+      this.#last = notification;
+    } else if (this.#held) {
+      this.#held.push(notification);
+    } else {
+      this.#show(notification);
+    }
+  }
+
+  /**
+   * @param {Notification} notification
+   * @param {boolean} own  an item that this page's own request has published
+   * @param {number} moment  only those are told who came then or later
+   */
+  notify(notification, own, moment) {
+    for (const { handlers, excludeSelf, since } of [...this.#listeners]) {
+      if (since < moment) {
+        continue;
+      }
+      if (notification.kind === "retract") {
+        isolated(handlers.onRetract, notification.id);
+      } else if (notification.kind === "item" && !(own && excludeSelf)) {
+        isolated(handlers.onItem, notification.item);
+      }
+    }
+  }
+
+  // Private
+
+  /** Whether anybody listens. */
+  get #wanted() {
+    return this.#listeners.size > 0;
+  }
+
+  /** @returns {import("./catchup.js").Audience} */
+  get #audience() {
+    const listeners = [...this.#listeners];
+    return {
+      state: listeners.some(({ wantsState }) => wantsState),
+      anew: listeners.some(({ isNew }) => isNew),
+    };
+  }
+
+  async #catchUp() {
+    clearTimeout(this.#retry);
+    const round = ++this.#round;
+    if (!this.#wanted || this.#connection.state !== "online") {
+      return;
+    }
+    this.#held ??= [];
+    this.#settle(true);
+    const ask = (/** @type {import("./stanzas.js").Request} */ request) =>
+      this.#connection.request(this.#service, request);
+    let subscribed = false;
+    try {
+      await this.#connection.hold(this.node);
+      if (round !== this.#round) {
+        return;
+      }
+      this.#last = undefined;
+      await ask(subscribe(this.node, this.#connection.subscriber));
+      subscribed = true;
+      const found = await missed(ask, this.node, this.#last, this.#knowledge, this.#audience);
+      if (round === this.#round) {
+        this.#attempt = 0;
+        this.#refused = "";
+        this.#caughtUp(found);
+      }
+    } catch (error) {
+      if (round === this.#round) {
+        this.#onRefusal(error, subscribed);
+      }
+    }
+  }
+
+  /** @param {import("./catchup.js").Missed} found */
+  #caughtUp({ items, whole }) {
+    if (!whole && this.#audience.anew) {
+      this.#catchUp(); // who came meanwhile needs all of them
+      return;
+    }
+    const state = new Map(items.map((item) => [item.id, item]));
+    if (whole) {
+      for (const id of this.#knowledge.gone(state)) {
+        this.#hooks.onNews(this, { kind: "retract", node: this.node, id }, NEWS);
+      }
+    }
+    for (const item of items) {
+      if (this.#knowledge.found(item) === NEWS) {
+        this.#hooks.onNews(this, { kind: "item", node: this.node, item }, NEWS);
+      }
+    }
+    this.#knowledge.caughtUp(whole, this.#last);
+    this.#release(state);
+    this.#sync(whole ? [...state.values()] : undefined);
+  }
+
+  /**
+   * Tells what was held back, and brings the node's state up to it.
+   * @param {Map<string, Item>} state
+   */
+  #release(state) {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const notification of held) {
+      const moment = this.#show(notification);
+      if (notification.kind === "item" && moment !== STALE) {
+        state.set(notification.item.id, notification.item);
+      } else if (notification.kind === "retract") {
+        state.delete(notification.id);
+      }
+    }
+  }
+
+  /** @param {Item[]} [items] */
+  #sync(items) {
+    const all = this.#gap;
+    this.#gap = false;
+    for (const listener of [...this.#listeners]) {
+      if (all || listener.isNew) {
+        listener.sync(items);
+      }
+    }
+    this.#settle(false);
+  }
+
+  /** @param {Notification} notification  an event */
+  #show(notification) {
+    const moment = this.#knowledge.event(notification);
+    if (moment !== STALE) {
+      this.#hooks.onNews(this, notification, moment);
+    }
+    return moment;
+  }
+
+  /** @param {boolean} busy */
+  #settle(busy) {
+    if (busy !== this.isCatchingUp) {
+      this.isCatchingUp = busy;
+      this.#hooks.onChange();
+    }
+  }
+
+  /**
+   * @param {unknown} error
+   * @param {boolean} subscribed  whether it was only the items that were refused
+   */
+  #onRefusal(error, subscribed) {
+    if (!(error instanceof PubSubError)) {
+      report(error);
+      return;
+    }
+    if (error.condition === "disconnected") {
+      return; // the next connection renews
+    }
+    if (subscribed && error.condition === "feature-not-implemented") {
+      this.#release(new Map());
+      this.#sync(); // the node keeps no items
+      return;
+    }
+    const passing = error.type === "wait" || error.condition === "item-not-found";
+    if (error.condition !== this.#refused) {
+      this.#refused = error.condition;
+      this.#listeners.forEach(({ handlers }) => this.#complain(error, passing, handlers.onError));
+    }
+    if (passing) {
+      this.#retry = setTimeout(() => this.#catchUp(), backoff(this.#attempt++));
+    }
+    if (error.type !== "wait") {
+      this.#release(new Map());
+      this.#settle(false);
+    }
+  }
+
+  /**
+   * @param {PubSubError} error
+   * @param {boolean} passing
+   * @param {Handlers["onError"]} onError
+   */
+  #complain(error, passing, onError) {
+    if (onError) {
+      isolated(onError, error);
+    } else if (passing) {
+      console.warn(`${this.node}: ${error.message}; trying again`);
+    } else {
+      report(error);
+    }
+  }
+}
+
+/**
+ * Ends our subscription on the server, if there is one and no other tab needs it.
+ * @param {Connection} connection
+ * @param {string} service
+ * @param {string} node
+ */
+export async function leave(connection, service, node) {
+  // An account's subscription serves the tabs and devices of the user, not this page alone.
+  if (connection.ownsSubscriptions) {
+    const request = unsubscribe(node, connection.subscriber);
+    const ask = () => connection.request(service, request).then(() => {}, ifStillThere);
+    await connection.release(node, ask);
+  }
+}
+
+/** @param {unknown} error */
+function ifStillThere(error) {
+  const gone =
+    error instanceof PubSubError &&
+    (error.pubsubCondition === "not-subscribed" ||
+      error.condition === "item-not-found" ||
+      error.condition === "disconnected");
+  if (!gone) {
+    report(error);
+  }
+}
