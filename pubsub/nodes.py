@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Literal
 
 from pubsub.backends import get_backend
+from pubsub.conf import conf
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
 
@@ -57,6 +58,17 @@ def declared(node: str) -> Mapping[str, Any]:
     for configuration in _declared.get(node, ()):
         fields |= configuration(node)
     return fields
+
+
+def wanted(node: str) -> dict[str, Any]:
+    """The whole configuration that a node should have, as far as the site says anything of it."""
+    return {**conf.node_defaults, **declared(node)}
+
+
+def max_items(node: str) -> int | Literal["max"]:
+    """How many items a node should keep; ``max``: as many as the server allows."""
+    most = wanted(node)["max_items"]
+    return "max" if most == "max" else int(most)
 
 
 def configure(node: str, **configuration: Any) -> Future[None]:

@@ -180,6 +180,17 @@ class Publication:
         """Whether an update may take a row off a node."""
         return self.track or type(self).should_publish is not Publication.should_publish
 
+    @cached_property
+    def names_nodes_by_row(self) -> bool:
+        """Whether a hook names nodes, so that there may be more of them than :attr:`nodes`."""
+        return type(self).get_nodes is not Publication.get_nodes
+
+    @cached_property
+    def is_log(self) -> bool:
+        """Whether each save is an item of its own, and none is ever overwritten."""
+        has_hook = type(self).get_item_id is not Publication.get_item_id
+        return self.item_id is None and not has_hook
+
     @property
     def default_node(self) -> str:
         """The model's own node, ``/app_label/ModelName``."""

@@ -114,6 +114,15 @@ class PubSub:
         """The Publication of each registered model, in the order of registration."""
         return list(self._publications.values())
 
+    @property
+    def publications_by_node(self) -> dict[str, list[Publication]]:
+        """The nodes that options name, each with the Publications that name it."""
+        found: dict[str, list[Publication]] = {}
+        for publication in self.publications:
+            for node in publication.nodes:
+                found.setdefault(node, []).append(publication)
+        return found
+
     def publications_of(self, model: type[Model]) -> list[Publication]:
         """The Publications that a save of a model concerns.
 

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pubsub import nodes
-from pubsub.conf import conf
 from pubsub.exceptions import RequestRefused
-
-
-def wanted(node: str) -> dict[str, Any]:
-    """The configuration that a node should have (XEP-0060 §16.4.4)."""
-    return {**conf.node_defaults, **nodes.declared(node)}
 
 
 def configuration(node: str) -> dict[str, str] | None:
@@ -34,7 +28,7 @@ def difference(node: str, there: Mapping[str, str]) -> dict[str, tuple[str, str]
     :param there: its configuration on the server.
     :returns: an empty dict where it is as it should be.
     """
-    asked = {field: _written(value) for field, value in wanted(node).items()}
+    asked = {field: _written(value) for field, value in nodes.wanted(node).items()}
     return {
         field: (there.get(field, "unknown to the server"), value)
         for field, value in asked.items()

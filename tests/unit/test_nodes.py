@@ -99,3 +99,12 @@ def test_the_configuration_may_depend_on_the_node(created, register):
     register(Author, Mine)
     Author.objects.create(name="Ada")
     assert created == [("/open", {"access_model": "open"}), ("/secret", {"access_model": "secret"})]
+
+
+def test_a_node_is_wanted_as_its_models_ask_and_else_as_the_site_does(settings, register):
+    settings.PUBSUB_NODE_DEFAULTS = {"max_items": "7", "deliver_payloads": True}
+    register(Author, max_items="max")
+    assert nodes.wanted("/testapp/Author")["max_items"] == "max"
+    assert nodes.wanted("/testapp/Author")["deliver_payloads"] is True
+    assert nodes.wanted("/home")["publish_model"] == "publishers"
+    assert (nodes.max_items("/testapp/Author"), nodes.max_items("/home")) == ("max", 7)

@@ -765,3 +765,22 @@ def test_a_name_that_no_server_takes_is_refused_by_name(sent, register, failures
     Author.objects.create(name="Ada")
     assert sent == []
     assert isinstance(failures[0]["error"], InvalidItem)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_log"), [({}, False), ({"item_id": "name"}, False), ({"item_id": None}, True)]
+)
+def test_a_log_is_what_gives_its_items_no_id(register, options, is_log):
+    register(Author, **options)
+    assert pubsub.publication_for(Author).is_log is is_log
+
+
+def test_what_makes_the_ids_of_its_items_by_itself_may_be_no_log(register):
+    class ByName(Publication):
+        item_id = None
+
+        def get_item_id(self, instance):
+            return instance.name
+
+    register(Author, ByName)
+    assert not pubsub.publication_for(Author).is_log

@@ -104,6 +104,14 @@ def test_a_proxy_is_heard_with_its_model_and_otherwise_stands_for_itself(registe
     assert not any(post_delete.has_listeners(model) for model in (Author, Penname, Initials))
 
 
+def test_the_publications_are_found_by_the_nodes_that_they_name(register):
+    register(Author, node=["/all", "/authors"])
+    register(Post, node="/all")
+    authors, posts = map(pubsub.publication_for, (Author, Post))
+    found = pubsub.publications_by_node
+    assert (found["/all"], found["/authors"]) == ([authors, posts], [authors])
+
+
 def test_what_is_not_registered_is_deleted_without_being_read(sent, register):
     register(Post)
     Ticket.objects.create()

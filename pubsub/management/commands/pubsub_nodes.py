@@ -13,7 +13,6 @@ from pubsub.backends import get_backend
 from pubsub.exceptions import PubSubError
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
 from pubsub.management.differences import configuration, difference
-from pubsub.publications import Publication
 
 COLUMNS = ("model", "node", "state", "access", "items", "subscriptions")
 
@@ -44,7 +43,7 @@ class Command(InterruptibleCommand):
         for line in table(rows):
             self.stdout.write(line)
         for publication in pubsub.publications:
-            if names_nodes_by_row(publication):
+            if publication.names_nodes_by_row:
                 self.stdout.write(f"{publication.model._meta.label}: more nodes, for each row.")
         if not get_backend().manages_nodes:
             self.stdout.write("PUBSUB_BACKEND has no server that could be asked about them.")
@@ -82,8 +81,3 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines += [[str(row.get(name, "-")) or "-" for name in COLUMNS] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-
-
-def names_nodes_by_row(publication: Publication) -> bool:
-    """Whether a publication has a hook that names nodes."""
-    return type(publication).get_nodes is not Publication.get_nodes

@@ -16,7 +16,7 @@ from pubsub import nodes, publish_rows, pubsub
 from pubsub.exceptions import PubSubError, ServerLost, StreamError
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
 from pubsub.management.commands._waiting import WaitingCommand
-from pubsub.management.differences import configuration, difference, wanted
+from pubsub.management.differences import configuration, difference
 from pubsub.publications import Publication
 
 #: So many rows --fill reads and publishes at once; then its progress is told.
@@ -137,7 +137,7 @@ class Command(WaitingCommand, InterruptibleCommand):
 
 def room(publication: Publication) -> int | None:
     """How many items the nodes of a publication keep, or the largest of them; None: all."""
-    limits = [wanted(node)["max_items"] for node in publication.nodes]
+    limits = [nodes.max_items(node) for node in publication.nodes]
     return None if "max" in limits else max(map(int, limits))
 
 
