@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import template
@@ -13,6 +14,9 @@ from django.utils.safestring import SafeString
 from pubsub import nodes
 from pubsub import pubsub as registry
 from pubsub.conf import conf
+from pubsub.items import now
+from pubsub.payloads import timestamp
+from pubsub.publications import Publication
 
 register = template.Library()
 
@@ -28,9 +32,8 @@ def pubsub_client(context: Context) -> SafeString:
     The nodes of registered models are created if need be, so that the page can subscribe to them
     before the first row is saved.
     """
-    for publication in registry.publications:
-        for node in publication.nodes:
-            nodes.ensure(node)
+    for node in registry.publications_by_node:
+        nodes.ensure(node)
     return format_html(
         '{}\n<script src="{}"{}></script>',
         json_script(client_configuration(), "pubsub-config"),
@@ -39,15 +42,29 @@ def pubsub_client(context: Context) -> SafeString:
     )
 
 
-def client_configuration() -> dict[str, str]:
-    """What the client in a page has to know; nothing of it is secret."""
+def client_configuration() -> dict[str, Any]:
+    """What the client in a page has to know; nothing of it is secret.
+
+    ``since`` is the time of rendering: what is published from then on the page cannot show yet.
+    The client takes it some earlier, for views that have read before, and for clocks that differ.
+    """
+    known = registry.publications_by_node
     return {
         "service": conf.pubsub_host,
         "boshUrl": conf.bosh_url,
         "websocketUrl": conf.websocket_url,
         "guestDomain": conf.guest_domain,
         "userDomain": conf.user_domain,
+        "workerUrl": static("pubsub/pubsub.worker.js"),
+        "since": timestamp(now()),
+        "nodes": {node: _description(node, publications) for node, publications in known.items()},
     }
+
+
+def _description(node: str, publications: Iterable[Publication]) -> dict[str, Any]:
+    """How many items a node keeps, and whether it is a log: what it holds is no state, then."""
+    is_log = all(publication.is_log for publication in publications)
+    return {"max": nodes.max_items(node), **({"log": True} if is_log else {})}
 
 
 def _nonce_attribute(context: Context) -> Any:

@@ -8,6 +8,8 @@ import pytest
 from django.template import Context, Template
 
 from pubsub.backends import get_backend
+from pubsub.items import now
+from pubsub.payloads import timestamp
 from tests.testapp.models import Author, Post
 
 TEMPLATE = Template("{% load pubsub %}{% pubsub_client %}")
@@ -20,6 +22,11 @@ def without_a_server(settings):
 
 def render(**context):
     return TEMPLATE.render(Context(context))
+
+
+def configuration_of(html):
+    found = re.search(r'<script id="pubsub-config" type="application/json">(.*)</script>\n', html)
+    return json.loads(found[1])
 
 
 def test_the_tag_loads_the_client():
@@ -38,16 +45,36 @@ def test_the_nodes_of_registered_models_are_created(register, monkeypatch):
 
 def test_the_configuration_is_json_that_names_no_secret(settings):
     settings.XMPP_PASSWORD = "secret"
+    before = timestamp(now())
     html = render()
-    found = re.search(r'<script id="pubsub-config" type="application/json">(.*)</script>\n', html)
-    assert json.loads(found[1]) == {
+    configuration = configuration_of(html)
+    assert before <= configuration.pop("since") <= timestamp(now())
+    assert configuration == {
         "service": "pubsub.localhost",
         "boshUrl": "/http-bind",
         "websocketUrl": "/ws",
         "guestDomain": "guests.localhost",
         "userDomain": "users.localhost",
+        "workerUrl": "/static/pubsub/pubsub.worker.js",
+        "nodes": {},
     }
     assert "secret" not in html
+
+
+def test_of_each_node_the_page_learns_how_many_items_it_keeps(settings, register):
+    register(Author)
+    register(Post, node=["/posts", "/all"], max_items="max")
+    expected = {"/testapp/Author": {"max": 1000}, "/posts": {"max": "max"}, "/all": {"max": "max"}}
+    assert configuration_of(render())["nodes"] == expected
+    settings.PUBSUB_NODE_DEFAULTS = {"max_items": 7}
+    assert configuration_of(render())["nodes"] == {**expected, "/testapp/Author": {"max": 7}}
+
+
+def test_a_log_is_named_as_one_unless_the_node_mirrors_rows_too(register):
+    register(Author, node=["/log", "/both"], item_id=None)
+    register(Post, node="/both")
+    expected = {"/log": {"max": 1000, "log": True}, "/both": {"max": 1000}}
+    assert configuration_of(render())["nodes"] == expected
 
 
 def test_settings_cannot_break_out_of_the_page(settings):
