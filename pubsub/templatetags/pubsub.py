@@ -1,4 +1,4 @@
-"""``{% load pubsub %}{% pubsub_client %}``: the client and its configuration, on a page."""
+"""``{% load pubsub %}``: the client and its configuration on a page, and lists that stay true."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 from django import template
 from django.template.context import Context
+from django.template.exceptions import TemplateSyntaxError
 from django.templatetags.static import static
-from django.utils.html import format_html, json_script
+from django.utils.html import escape, format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 
 from pubsub import nodes
 from pubsub import pubsub as registry
 from pubsub.conf import conf
 from pubsub.items import now
+from pubsub.lists import list_attributes, may_be_created
 from pubsub.payloads import timestamp
 from pubsub.publications import Publication
 
@@ -40,6 +42,31 @@ def pubsub_client(context: Context) -> SafeString:
         static("pubsub/pubsub.client.js"),
         _nonce_attribute(context),
     )
+
+
+@register.simple_tag
+def pubsub_collection(source: Any, order: Any = None, limit: Any = None) -> SafeString:
+    """The attributes of an element whose rows are the items of a node.
+
+    ::
+
+        <ol {% pubsub_collection "blog.Post" order="-pk" limit=50 %}>
+
+    ``client.bind()`` in the page keeps its rows true.  The node is created if need be, as
+    ``{% pubsub_client %}`` does it.
+
+    :param source, order, limit: see :func:`pubsub.lists.list_attributes`.
+    :raises TemplateSyntaxError: for what would leave the list empty, or shorter than it says.
+    """
+    try:
+        attributes = list_attributes(source, order, limit)
+    except ValueError as error:
+        raise TemplateSyntaxError(f"pubsub_collection: {error}") from error
+    if may_be_created(attributes["collection"]):
+        nodes.ensure(attributes["collection"])
+    # Literals of a template count as safe, and a node's name may hold anything.
+    written = ((name, escape(value)) for name, value in attributes.items())
+    return format_html_join(" ", 'data-pubsub-{}="{}"', written)
 
 
 def client_configuration() -> dict[str, Any]:

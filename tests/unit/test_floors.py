@@ -10,7 +10,7 @@ import pubsub
 PACKAGE = Path(pubsub.__file__).parent
 
 FLOWS = [
-    *["outbox", "relay"],
+    *["outbox", "relay", "lists"],
     *["querysets", "registry", "byhand", "receivers", "joining", "relations", "rows", "pipeline"],
     *[
         "announcing",
