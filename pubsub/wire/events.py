@@ -26,15 +26,12 @@ class Event:
         were; ``delete``: the node itself was; ``unsubscribed``: its owner ended the subscription.
     :param id: of the item; empty where no single one is meant, or the server did not tell.
     :param payload: of the item; None where the server sent none.
-    :param at: when it was published, as the server tells it of a late item (XEP-0203); may be
-        empty.
     """
 
     node: str
     kind: Literal["item", "retract", "purge", "delete", "unsubscribed"]
     id: str = ""
     payload: Node | None = None
-    at: str = ""
 
 
 class EventStream(Protocol):
@@ -62,6 +59,9 @@ class EventStream(Protocol):
 def parse_events(message: Node, service: str) -> list[Event]:
     """What a stanza from the service tells of nodes, in its order.
 
+    What is delayed (XEP-0203) tells nothing: it is a node's last item, sent to who has subscribed
+    (XEP-0060 §6.1.7), and has happened before.
+
     :param service: the JID of the pubsub service; what comes from others tells nothing, and so
         does what is no event.
     """
@@ -73,20 +73,19 @@ def parse_events(message: Node, service: str) -> list[Event]:
     ):
         return []
     event = message.getTag("event", namespace=NS_EVENT)
-    delay = message.getTag("delay", namespace=NS_DELAY)
-    at = (delay.getAttr("stamp") if delay is not None else None) or ""
-    return list(_events(event, at)) if event is not None else []
+    is_late = message.getTag("delay", namespace=NS_DELAY) is not None
+    return [] if event is None or is_late else list(_events(event))
 
 
 # Private
 
 
-def _events(event: Node, at: str) -> Iterator[Event]:
+def _events(event: Node) -> Iterator[Event]:
     for part in filter(None, event.getChildren()):
         node = part.getAttr("node") or ""
         match part.getName() if node else "":
             case "items":
-                yield from _items(part, node, at)
+                yield from _items(part, node)
             case "purge":
                 yield Event(node, "purge")
             case "delete":
@@ -95,10 +94,10 @@ def _events(event: Node, at: str) -> Iterator[Event]:
                 yield Event(node, "unsubscribed")
 
 
-def _items(items: Node, node: str, at: str) -> Iterator[Event]:
+def _items(items: Node, node: str) -> Iterator[Event]:
     for child in filter(None, items.getChildren()):
         id = child.getAttr("id") or ""
         if child.getName() == "item":
-            yield Event(node, "item", id, next(filter(None, child.getChildren()), None), at)
+            yield Event(node, "item", id, next(filter(None, child.getChildren()), None))
         elif child.getName() == "retract":
             yield Event(node, "retract", id)

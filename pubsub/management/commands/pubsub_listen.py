@@ -102,7 +102,7 @@ def as_json(event: Event) -> str:
             "node": event.node,
             "id": event.id or None,
             "event": entry.event if entry else event.kind,
-            "at": (entry.at if entry else "") or event.at or None,
+            "at": (entry.at if entry else "") or None,
             "format": entry.format if entry else None,
             "payload": entry.content if entry else None,
         }
@@ -114,7 +114,7 @@ def entry_of(event: Event) -> Entry | None:
     if event.kind != "item":
         return None
     if event.payload is None:  # the node delivers none
-        return Entry("published", event.at, "text", "")
+        return Entry("published", "", "text", "")
     return read_entry(event.payload)
 
 

@@ -158,6 +158,15 @@ def test_much_that_comes_at_once_is_read_to_the_end(account, stack, connect, lis
     assert all(future.result(SECONDS) for future in futures)
 
 
+def test_what_a_node_holds_already_is_no_event(ask, service, listen, nodes, publish):
+    for node in nodes:
+        ask(stanzas.configure(service, node, {"send_last_published_item": "on_sub"}))
+        publish(node, "old")
+    listener = listen(*nodes)
+    publish(nodes[0], "new")
+    assert next(listener).id == "new"
+
+
 def test_two_listeners_do_not_disturb_each_other(listen, nodes, publish, subscribers):
     first, second = listen(*nodes), listen(*nodes)
     publish(nodes[0], "1")
