@@ -19,7 +19,9 @@ NODE_DEFAULTS: dict[str, Any] = {
     # A full node would send a retract for each item that it drops: twice the traffic.  What
     # Django retracts is announced all the same.
     "notify_retract": False,
-    "send_last_published_item": "never",
+    # Whoever subscribes gets the item that was changed last.  From it, and from the number of
+    # items, a page that comes back sees that it has missed nothing, without fetching the node.
+    "send_last_published_item": "on_sub",
 }
 
 

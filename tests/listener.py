@@ -14,6 +14,7 @@ import slixmpp
 
 EVENT = "{http://jabber.org/protocol/pubsub#event}"
 ATOM = "{http://www.w3.org/2005/Atom}"
+DELAY = "{urn:xmpp:delay}delay"
 
 
 @dataclass
@@ -102,6 +103,8 @@ class Listener:
         await asyncio.gather(*others, return_exceptions=True)
 
     def _keep(self, message: Any) -> None:
+        if message.xml.find(DELAY) is not None:
+            return  # the node's last item, which is no event
         for items in message.xml.iter(f"{EVENT}items"):
             for child in items:
                 entry = child.find(f"{ATOM}entry")

@@ -17,6 +17,7 @@ BIND = (
     '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>page</resource></bind></iq>'
 )
 BOSH = "http://jabber.org/protocol/httpbind"
+IQ = "{jabber:client}iq"
 JID = "{urn:ietf:params:xml:ns:xmpp-bind}jid"
 
 
@@ -80,6 +81,13 @@ class WebSocketStream:
         self._socket.send(text)
         return [self.hear() for _ in range(answers)][-1]
 
+    def request(self, text: str) -> ET.Element:
+        """Send a request; returns the answer to it, whatever is said before that."""
+        answer = ET.fromstring(self.ask(text))
+        while answer.tag != IQ:
+            answer = ET.fromstring(self.hear())
+        return answer
+
     def hear(self) -> str:
         """What the server says next."""
         return str(self._socket.recv(timeout=20))
@@ -99,7 +107,7 @@ class WebSocketVisitor(WebSocketStream):
     def __init__(self, settings: dict, node: str, name: str = "") -> None:
         super().__init__(settings["PUBSUB_WEBSOCKET_URL"], settings["PUBSUB_GUEST_DOMAIN"])
         self.jid = self.log_in(name or secrets.token_hex(8)).find(f".//{JID}").text
-        answer = ET.fromstring(self.ask(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid)))
+        answer = self.request(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid))
         assert answer.get("type") == "result"
 
     def say_goodbye(self) -> None:
@@ -122,8 +130,8 @@ class BoshVisitor:
         self._post(children=auth(secrets.token_hex(8)))
         self._post(f'{to} xmlns:xmpp="urn:xmpp:xbosh" xmpp:restart="true"')
         self.jid = self._post(children=BIND).find(f".//{JID}").text
-        answer = self._post(children=subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid))
-        assert answer.find("{jabber:client}iq").get("type") == "result"
+        answer = self._request(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid))
+        assert answer.get("type") == "result"
 
     @property
     def next_rid(self) -> int:
@@ -142,6 +150,13 @@ class BoshVisitor:
         if self._connection.sock:
             abort(self._connection.sock)
         self._connection.close()
+
+    def _request(self, text: str) -> ET.Element:
+        """The answer to a request, whatever is said before it."""
+        body = self._post(children=text)
+        while (answer := body.find(IQ)) is None:
+            body = self._post()
+        return answer
 
     def _post(self, attributes: str = "", children: str = "") -> ET.Element:
         self._rid += 1

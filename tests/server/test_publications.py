@@ -297,7 +297,7 @@ def test_a_private_node_is_closed_to_guests_whoever_was_there_first(stack, xmpp_
         configuration = nodes.configuration("/test/private").result(10)
         assert configuration["access_model"] == "whitelist"
         assert configuration["max_items"] == "5"
-        assert configuration["send_last_published_item"] == "never"
+        assert configuration["send_last_published_item"] == "on_sub"
         error = refusal(stack.settings, "/test/private")
         assert error.find("{http://jabber.org/protocol/pubsub#errors}closed-node") is not None
     finally:

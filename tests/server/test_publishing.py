@@ -229,7 +229,7 @@ def test_a_missing_node_is_created_with_safe_defaults(node):
     configuration = nodes.configuration(node).result(10)
     assert configuration["publish_model"] == "publishers"
     assert configuration["notify_retract"] == "0"
-    assert configuration["send_last_published_item"] == "never"
+    assert configuration["send_last_published_item"] == "on_sub"
     assert configuration["max_items"] == "1000"
     assert configuration["access_model"] == "open"
     assert nodes.affiliations(node).result(10) == {"django@localhost": "owner"}
@@ -245,7 +245,7 @@ def test_defaults_of_the_sites_own_are_used(settings, node):
 def test_a_node_is_there_before_the_first_item_when_it_is_ensured(stack, node):
     nodes.ensure(node)
     nodes.ensure(node)
-    assert nodes.configuration(node).result(10)["send_last_published_item"] == "never"
+    assert nodes.configuration(node).result(10)["send_last_published_item"] == "on_sub"
     with listening(stack.settings, node) as listener:
         publish(node, "the first")
         assert listener.next().text == "the first"
@@ -255,7 +255,7 @@ def test_a_node_deleted_meanwhile_is_created_again(node):
     publish(node, "Hello").result(10)
     nodes.delete(node).result(10)
     publish(node, "Hello").result(10)
-    assert nodes.configuration(node).result(10)["send_last_published_item"] == "never"
+    assert nodes.configuration(node).result(10)["send_last_published_item"] == "on_sub"
 
 
 def test_a_server_that_lost_its_nodes_gets_them_again(private_stack, settings, node):
