@@ -75,7 +75,7 @@ $(NPM_READY): $(CLIENT)/package.json $(CLIENT)/package-lock.json
 	@mkdir -p $(@D)
 	@touch $@
 
-$(BUILT): $(NPM_READY) $(shell find $(CLIENT)/src -type f) $(wildcard $(CLIENT)/*.js)
+$(BUILT): $(NPM_READY) $(shell find $(CLIENT)/src $(CLIENT)/standins -type f) $(wildcard $(CLIENT)/*.js*)
 	@.ci/need node npm
 	@echo "Building the browser client …"
 	@npm --prefix $(CLIENT) run --silent build

@@ -1,46 +1,64 @@
-// Bundles the client and Strophe into dist/: a classic script and an ES module, each in one file,
-// and the licences of what is inside.
+// Bundles the client and Strophe: a classic script and an ES module, each in one file,
+// and the licences of what is inside.  `node build.js [FOLDER]`: by default dist/, emptied before.
 
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
 
+import { slimStrophe, stropheVersion } from "./strophe.js";
+
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const strophe = JSON.parse(await readFile(here("node_modules/strophe.js/package.json"), "utf8"));
+const dist = here("dist");
+const folder = resolve(process.argv[2] ?? dist);
+const version = await stropheVersion();
 
-const options = {
-  absWorkingDir: here("."),
-  bundle: true,
-  minify: true,
-  platform: "browser",
-  target: "es2022",
-  sourcemap: true,
-  legalComments: "inline",
-  // Strophe defines seven globals; the page's own Strophe, if it has one, must not be replaced.
-  inject: ["no-globals.js"],
-  banner: {
-    js: `/*! django-pubsub's client, with Strophe.js ${strophe.version}. MIT; see LICENSES.txt */`,
-  },
-  logLevel: "info",
-};
+/**
+ * Makes one script, and tells how large it is.
+ * @param {string} name
+ * @param {import("esbuild").BuildOptions} options
+ */
+async function bundle(name, options) {
+  const outfile = join(folder, name);
+  const { warnings } = await build({
+    absWorkingDir: here("."),
+    bundle: true,
+    minify: true,
+    platform: "browser",
+    target: "es2022",
+    sourcemap: true,
+    legalComments: "inline",
+    plugins: [slimStrophe()],
+    banner: {
+      js: `/*! django-pubsub's client, with Strophe.js ${version}. MIT; see LICENSES.txt */`,
+    },
+    logLevel: "warning",
+    outfile,
+    ...options,
+  });
+  if (warnings.length) {
+    throw new Error(`${name} was made with warnings`);
+  }
+  const script = await readFile(outfile);
+  const gzipped = gzipSync(script, { level: 9 }).length;
+  console.log(`${name}: ${script.length} bytes, gzipped ${gzipped}`);
+}
 
-await rm(here("dist"), { recursive: true, force: true });
-await build({
-  ...options,
-  entryPoints: ["src/global.js"],
-  format: "iife",
-  outfile: "dist/pubsub.client.js",
-});
-await build({
-  ...options,
-  entryPoints: ["src/index.js"],
-  format: "esm",
-  outfile: "dist/pubsub.client.mjs",
-});
+async function writeLicences() {
+  const licences = [
+    ["django-pubsub", "../../LICENSE"],
+    [`Strophe.js ${version}`, "node_modules/strophe.js/LICENSE.txt"],
+  ].map(async ([name, path]) => `${name}\n\n${(await readFile(here(path), "utf8")).trim()}\n`);
+  const text = (await Promise.all(licences)).join(`\n${"-".repeat(72)}\n\n`);
+  await writeFile(join(folder, "LICENSES.txt"), text);
+}
 
-const licences = [
-  ["django-pubsub", "../../LICENSE"],
-  [`Strophe.js ${strophe.version}`, "node_modules/strophe.js/LICENSE.txt"],
-].map(async ([name, path]) => `${name}\n\n${(await readFile(here(path), "utf8")).trim()}\n`);
-await writeFile(here("dist/LICENSES.txt"), (await Promise.all(licences)).join(`\n${"-".repeat(72)}\n\n`));
+if (folder === dist) {
+  await rm(dist, { recursive: true, force: true });
+}
+await mkdir(folder, { recursive: true });
+await writeLicences();
+await bundle("pubsub.client.js", { entryPoints: ["src/global.js"], format: "iife" });
+await bundle("pubsub.client.mjs", { entryPoints: ["src/index.js"], format: "esm" });

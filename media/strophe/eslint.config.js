@@ -16,6 +16,6 @@ export default [
       "prefer-const": "error",
     },
   },
-  { files: ["**/src/**"], languageOptions: { globals: globals.browser } },
-  { files: ["**/*.config.js", "**/build.js", "tests/**"], languageOptions: { globals: globals.node } },
+  { files: ["**/src/**", "**/standins/**"], languageOptions: { globals: globals.browser } },
+  { files: ["media/strophe/*.js", "tests/**"], languageOptions: { globals: globals.node } },
 ];

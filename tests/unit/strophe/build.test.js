@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import vm from "node:vm";
+import { gzipSync } from "node:zlib";
+
+import { slimStrophe, STAND_INS } from "../../../media/strophe/strophe.js";
+import { bundled } from "./bundle.js";
+import { element } from "./dom.js";
+
+const BUILD = fileURLToPath(new URL("../../../media/strophe/build.js", import.meta.url));
+
+let folder;
+const built = (name) => join(folder, name);
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "client-"));
+  await promisify(execFile)(process.execPath, [BUILD, folder]);
+});
+
+after(() => rm(folder, { recursive: true }));
+
+test("the classic script defines PubSubClient and nothing else", async () => {
+  const page = { EventTarget, window: {} };
+  const given = Object.keys(page);
+  vm.runInNewContext(await readFile(built("pubsub.client.js"), "utf8"), page);
+  assert.deepEqual(Object.keys(page), given);
+  assert.deepEqual(Object.keys(page.window), ["PubSubClient"]);
+});
+
+test("the ES module exports the client and its errors", async () => {
+  const module = await import(built("pubsub.client.mjs"));
+  assert.deepEqual(Object.keys(module).sort(), ["PubSubClient", "PubSubError"]);
+});
+
+test("the classic script, Strophe included, is at most 27 kB, gzipped", async () => {
+  const script = await readFile(built("pubsub.client.js"));
+  assert.ok(gzipSync(script, { level: 9 }).length <= 27_000);
+});
+
+test("the scripts say whose work they are, and where their sources are", async () => {
+  for (const name of ["pubsub.client.js", "pubsub.client.mjs"]) {
+    const script = await readFile(built(name), "utf8");
+    assert.match(script, /^\/\*! django-pubsub's client, with Strophe\.js 5\.0\.0\. MIT; see LICENSES/);
+    assert.match(script, new RegExp(`\\n//# sourceMappingURL=${name}\\.map\\n$`));
+    JSON.parse(await readFile(built(`${name}.map`), "utf8"));
+  }
+  const licences = await readFile(built("LICENSES.txt"), "utf8");
+  assert.match(licences, /^django-pubsub\n[^]*\nStrophe\.js 5\.0\.0\n/);
+});
+
+test("a stand-in for a module that Strophe does not have stops the build", async () => {
+  const plugins = [slimStrophe({ ...STAND_INS, "sasl-gone.ts": "left-out" })];
+  await assert.rejects(bundled("", { plugins }), /Strophe 5\.0\.0 has no module sasl-gone\.ts/);
+});
+
+test("a source that uses of Strophe what the stand-in for its index lacks stops the build", async () => {
+  const plugins = [slimStrophe({ ...STAND_INS, "index.ts": "left-out" })];
+  await assert.rejects(bundled(`import "./sasl.js";`, { plugins }), /uses Strophe\.SASLPlain, which/);
+});
+
+test("a part that is left out says so when it is called", async () => {
+  const { Strophe } = await bundled(`export { Strophe } from "strophe.js";`);
+  const options = { enableStreamManagement: true };
+  assert.throws(() => new Strophe.Connection("wss://example.org/", options), /is left out/);
+});
+
+test("stanzas are built and written as Strophe builds and writes them", async () => {
+  const { $build, $iq, Builder } = await bundled(
+    `export { default as Builder, $build, $iq } from "strophe.js/src/builder";`,
+  );
+  const createDocument = () => element("<strophe xmlns='jabber:client'/>").ownerDocument;
+  globalThis.document = { implementation: { createDocument } };
+  try {
+    const query = $iq({ type: "get", to: null }).c("query", { xmlns: "q" });
+    query.c("a").t(`<&>"'`).up().c("b").up().cnode(element("<c x='&amp;'>d</c>")).up();
+    const attrs = query.attrs({ n: 1 });
+    assert.equal(
+      Builder.serialize(attrs.tree()),
+      `<iq xmlns="jabber:client" type="get"><query xmlns="q" n="1">` +
+        `<a>&lt;&amp;&gt;&quot;&apos;</a><b/><c x="&amp;">d</c></query></iq>`,
+    );
+    assert.equal(Builder.serialize($build("close", { xmlns: "f" })), `<close xmlns="f"/>`);
+  } finally {
+    delete globalThis.document;
+  }
+});
