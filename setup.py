@@ -84,7 +84,7 @@ setup(
     package_data={
         "pubsub": ["py.typed"],
         "pubsub.deploy": ["*.yml", "*.conf", "*.service"],
-        "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt"],
+        "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt", "*.ts", "*.mts", "types/*.ts"],
     },
     include_package_data=False,
     zip_safe=False,

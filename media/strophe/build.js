@@ -1,4 +1,4 @@
-// Bundles the client and Strophe: a classic script and an ES module, each in one file,
+// Bundles the client and Strophe: a classic script and an ES module, each in one file, their types,
 // and the licences of what is inside.  `node build.js [FOLDER]`: by default dist/, emptied before.
 
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -9,6 +9,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 import { slimStrophe, stropheVersion } from "./strophe.js";
+import { writeTypes } from "./types.js";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const dist = here("dist");
@@ -59,6 +60,7 @@ if (folder === dist) {
   await rm(dist, { recursive: true, force: true });
 }
 await mkdir(folder, { recursive: true });
+await writeTypes(folder);
 await writeLicences();
 await bundle("pubsub.client.js", { entryPoints: ["src/global.js"], format: "iife" });
 await bundle("pubsub.client.mjs", { entryPoints: ["src/index.js"], format: "esm" });

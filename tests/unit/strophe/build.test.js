@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -12,6 +13,9 @@ import { gzipSync } from "node:zlib";
 import { slimStrophe, STAND_INS } from "../../../media/strophe/strophe.js";
 import { bundled } from "./bundle.js";
 import { element } from "./dom.js";
+
+const require = createRequire(new URL("../../../media/strophe/package.json", import.meta.url));
+const ts = require("typescript");
 
 const BUILD = fileURLToPath(new URL("../../../media/strophe/build.js", import.meta.url));
 
@@ -52,6 +56,55 @@ test("the scripts say whose work they are, and where their sources are", async (
   }
   const licences = await readFile(built("LICENSES.txt"), "utf8");
   assert.match(licences, /^django-pubsub\n[^]*\nStrophe\.js 5\.0\.0\n/);
+});
+
+test("programs in TypeScript get types that hold without those of Strophe", () => {
+  const options = {
+    strict: true,
+    noEmit: true,
+    skipLibCheck: false,
+    skipDefaultLibCheck: true, // TypeScript's own, which take their time
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.ESNext,
+    moduleResolution: ts.ModuleResolutionKind.Bundler,
+    types: [],
+  };
+  const sources = {
+    [built("module.ts")]: `
+      import { PubSubClient, PubSubError, type Item, type Subscription } from "./pubsub.client.mjs";
+      const client = new PubSubClient({ nick: "Ada", excludeSelf: true });
+      const subscription: Subscription = client.subscribe("/blog/Post", {
+        onItem(item: Item) { item.id.toUpperCase(); },
+        onRetract(id) { id.toUpperCase(); },
+        onError(error: PubSubError) { error.condition.toUpperCase(); },
+      });
+      const gone: Promise<void> = subscription.unsubscribe();
+      const ids: Promise<string[]> = client.publish("/blog/Post", { text: "Hello" });
+      // @ts-expect-error  a node's name is a text
+      client.subscribe(1);
+      export { gone, ids };`,
+    [built("classic.ts")]: `
+      /// <reference path="./pubsub.client.d.ts" />
+      const client: PubSubClient = new PubSubClient({ nick: "Ada", node: ["/a", "/b"] });
+      client.unread.toFixed();`,
+  };
+  const host = ts.createCompilerHost(options);
+  const { readFile: read, fileExists: exists } = host;
+  host.readFile = (name) => sources[name] ?? read(name);
+  host.fileExists = (name) => name in sources || exists(name);
+  const program = ts.createProgram(Object.keys(sources), options, host);
+  const problems = ts.getPreEmitDiagnostics(program);
+  assert.equal(ts.formatDiagnostics(problems, host), "");
+});
+
+test("the types tell of no private member, and need no others", async () => {
+  for (const name of await readdir(built("types"))) {
+    const text = await readFile(built(`types/${name}`), "utf8");
+    assert.doesNotMatch(text, /^ *(#|private )/m, name);
+    for (const [, needed] of text.matchAll(/(?:from |import\()"([^"]*)"/g)) {
+      assert.match(needed, /^\.\/\w+\.js$/, name);
+    }
+  }
 });
 
 test("a stand-in for a module that Strophe does not have stops the build", async () => {
