@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import register
+from django.core.signals import request_finished, request_started
 from django.utils.module_loading import autodiscover_modules
 
+from pubsub import context
 from pubsub.checks import check_outbox, check_publications, check_settings
 
 
@@ -20,4 +22,6 @@ class PubSubConfig(AppConfig):
         register(check_settings, "pubsub")
         register(check_publications, "pubsub")
         register(check_outbox, "pubsub")
+        request_started.connect(context.request_began, dispatch_uid="pubsub")
+        request_finished.connect(context.request_ended, dispatch_uid="pubsub")
         autodiscover_modules("publications")

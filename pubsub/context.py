@@ -1,6 +1,6 @@
-"""What surrounds a call: whether automatic publishing is muted, and whom the request comes from.
+"""What surrounds a call: whether publishing is muted, and whom and when the request comes from.
 
-Both are context variables: a thread or an asyncio task has its own, and what is called from it,
+All are context variables: a thread or an asyncio task has its own, and what is called from it,
 through ``sync_to_async`` too, inherits them.
 """
 
@@ -11,9 +11,12 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timezone
+from typing import Any
 
 _muted: ContextVar[bool] = ContextVar("pubsub_muted", default=False)
 _origin: ContextVar[str] = ContextVar("pubsub_origin", default="")
+_began: ContextVar[datetime | None] = ContextVar("pubsub_began", default=None)
 
 
 @contextmanager
@@ -64,3 +67,21 @@ def origin_of(client_id: str) -> str:
     """
     digest = hashlib.sha256(client_id.encode("utf-8", "surrogatepass")).digest()
     return base64.urlsafe_b64encode(digest)[:22].decode()
+
+
+def request_began(**_: Any) -> None:
+    """Remember this moment, for :func:`page_began` (a receiver of Django's ``request_started``)."""
+    _began.set(datetime.now(timezone.utc))
+
+
+def request_ended(**_: Any) -> None:
+    """Forget it (a receiver of ``request_finished``)."""
+    _began.set(None)
+
+
+def page_began() -> datetime:
+    """A time before the page that is rendered has read anything: what was committed then it shows.
+
+    :returns: when the request came, in UTC; now, outside of requests.
+    """
+    return _began.get() or datetime.now(timezone.utc)

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from pubsub import nodes
 from pubsub import pubsub as registry
 from pubsub.conf import conf
-from pubsub.items import now
+from pubsub.context import page_began
 from pubsub.lists import list_attributes, may_be_created
 from pubsub.payloads import timestamp
 from pubsub.publications import Publication
@@ -72,8 +72,8 @@ def pubsub_collection(source: Any, order: Any = None, limit: Any = None) -> Safe
 def client_configuration() -> dict[str, Any]:
     """What the client in a page has to know; nothing of it is secret.
 
-    ``since`` is the time of rendering: what is published from then on the page cannot show yet.
-    The client takes it some earlier, for views that have read before, and for clocks that differ.
+    ``since`` is the time when the request came: what is published from then on the page may not
+    show yet.
     """
     known = registry.publications_by_node
     return {
@@ -83,7 +83,7 @@ def client_configuration() -> dict[str, Any]:
         "guestDomain": conf.guest_domain,
         "userDomain": conf.user_domain,
         "workerUrl": static("pubsub/pubsub.worker.js"),
-        "since": timestamp(now()),
+        "since": timestamp(page_began()),
         "nodes": {node: _description(node, publications) for node, publications in known.items()},
     }
 

@@ -5,7 +5,9 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from django.http import JsonResponse
 from django.template import Context, Template
+from django.urls import path
 
 from pubsub.backends import get_backend
 from pubsub.items import now
@@ -27,6 +29,23 @@ def render(**context):
 def configuration_of(html):
     found = re.search(r'<script id="pubsub-config" type="application/json">(.*)</script>\n', html)
     return json.loads(found[1])
+
+
+def page(request):
+    """A view that says when it began to read."""
+    return JsonResponse({"reading": timestamp(now()), **configuration_of(render())})
+
+
+urlpatterns = [path("page/", page)]
+
+
+@pytest.mark.urls(__name__)
+def test_a_page_bears_the_time_when_its_request_came(client):
+    for _ in range(2):
+        before = timestamp(now())
+        answer = client.get("/page/").json()
+        assert before <= answer["since"] <= answer["reading"]
+    assert configuration_of(render())["since"] > answer["reading"]
 
 
 def test_the_tag_loads_the_client():
