@@ -1,6 +1,8 @@
-// Bundles the client and Strophe: a classic script and an ES module, each in one file, their types,
-// and the licences of what is inside.  `node build.js [FOLDER]`: by default dist/, emptied before.
+// Bundles the client and Strophe: a classic script and an ES module, each in one file, the script of
+// the worker that tabs share, types, and the licences of what is inside.
+// `node build.js [FOLDER]`: by default dist/, emptied before.
 
+import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -45,6 +47,7 @@ async function bundle(name, options) {
   const script = await readFile(outfile);
   const gzipped = gzipSync(script, { level: 9 }).length;
   console.log(`${name}: ${script.length} bytes, gzipped ${gzipped}`);
+  return script;
 }
 
 async function writeLicences() {
@@ -62,5 +65,12 @@ if (folder === dist) {
 await mkdir(folder, { recursive: true });
 await writeTypes(folder);
 await writeLicences();
-await bundle("pubsub.client.js", { entryPoints: ["src/global.js"], format: "iife" });
-await bundle("pubsub.client.mjs", { entryPoints: ["src/index.js"], format: "esm" });
+const worker = await bundle("pubsub.worker.js", {
+  entryPoints: ["src/worker.js"],
+  format: "iife",
+  // Strophe's worker starts itself when this is there; ours has its own way.
+  define: { addEventListener: "undefined" },
+});
+const define = { WORKER_BUILD: JSON.stringify(createHash("sha256").update(worker).digest("hex")) };
+await bundle("pubsub.client.js", { entryPoints: ["src/global.js"], format: "iife", define });
+await bundle("pubsub.client.mjs", { entryPoints: ["src/index.js"], format: "esm", define });
