@@ -13,8 +13,12 @@ import { items, parseItems } from "./stanzas.js";
  */
 
 /**
- * What was missed: what has come, or all that the node holds.
- * @typedef {{items: Item[], whole: boolean}} Missed
+ * What was missed: what has come, or all that the node holds, in the order in which it was created
+ * there.
+ * @typedef {object} Missed
+ * @property {Item[]} items
+ * @property {boolean} whole
+ * @property {string} [first]  the id of the first one that was created since the page was rendered
  */
 
 /** How many items are asked for at once. */
@@ -45,17 +49,34 @@ export async function missed(ask, node, last, known, { state, anew }) {
   if (known.isUpToDate(last) && !anew && (!state || (await count()) === known.alive.length)) {
     return { items: [], whole: false };
   }
-  if (known.log && known.since && !anew) {
-    const later = await fetchItems(ask, node, known.since);
-    const unknown = later.items.filter(({ id }) => !known.knows(id)).length;
-    if (!state || later.count === known.alive.length + unknown) {
-      return { ...later, whole: false };
-    }
-  }
-  return fetchItems(ask, node);
+  const [first, found] = await Promise.all([
+    firstSince(ask, node, known.since),
+    known.log && known.bound && !anew ? fetchLater(ask, node, known, state) : fetchItems(ask, node),
+  ]);
+  return { ...found, first };
 }
 
 // Private
+
+/** @param {Ask} ask @param {string} node @param {string | undefined} since */
+async function firstSince(ask, node, since) {
+  return since && parseItems(await ask(items(node, { max: 1, after: since }))).items[0]?.id;
+}
+
+/**
+ * What has come to a log; all of it, if something has gone that has to be told.
+ * @param {Ask} ask
+ * @param {string} node
+ * @param {import("./knowledge.js").Knowledge} known
+ * @param {boolean} state
+ * @returns {Promise<Missed>}
+ */
+async function fetchLater(ask, node, known, state) {
+  const later = await fetchItems(ask, node, known.bound);
+  const unknown = later.items.filter(({ id }) => !known.knows(id)).length;
+  const complete = !state || later.count === known.alive.length + unknown;
+  return complete ? { ...later, whole: false } : fetchItems(ask, node);
+}
 
 /**
  * @param {Ask} ask

@@ -33,6 +33,7 @@ import { checkExcludeSelf, checkHandlers } from "./subscription.js";
  * @typedef {object} ConnectOptions
  * @property {() => Promise<LoginOptions> | LoginOptions} [credentials]  asked for each login, and
  *   once more when it was refused
+ * @property {boolean} [shared]  false: a connection of its own, not one with the browser's other tabs
  */
 
 /** @typedef {import("./credentials.js").LoginOptions} LoginOptions */
@@ -86,7 +87,8 @@ export class PubSubClient extends EventTarget {
         onMessage: (message) => this.#onMessage(message),
         onState: () => this.#onState(),
       },
-      this.#origin.ready, // nothing arrives before it is known which items are our own
+      // Nothing arrives before it is known which items are our own.
+      { ready: this.#origin.ready, shared: options.shared },
     );
     this.#attention = new Attention(window, this.#watching.signal);
     /**
@@ -234,7 +236,8 @@ export class PubSubClient extends EventTarget {
     window.addEventListener("pageshow", (event) => event.persisted && wake(), { signal });
     window.addEventListener("online", wake, { signal });
     window.addEventListener("offline", () => this.#connection.doubt(), { signal });
-    document.addEventListener("resume", wake, { signal }); // the browser had frozen the page
+    document.addEventListener("freeze", () => this.#connection.freeze(), { signal });
+    document.addEventListener("resume", () => this.#connection.thaw(), { signal });
     document.addEventListener(
       "visibilitychange",
       () => document.visibilityState === "visible" && wake(),

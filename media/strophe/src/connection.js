@@ -1,8 +1,9 @@
 import { backoff } from "./backoff.js";
-import { isConfidential, transportUrls } from "./config.js";
+import { isConfidential, isWebSocket, transportUrls } from "./config.js";
 import { PubSubError } from "./errors.js";
 import { report } from "./report.js";
 import { Session } from "./session.js";
+import { Interests, workerUrl } from "./sharing.js";
 import { presence } from "./stanzas.js";
 import { isReachable, Transports } from "./transports.js";
 
@@ -43,6 +44,9 @@ export class Connection {
   #attempt = 0;
   #since = 0;
   #outage = false;
+  /** @type {Interests | undefined} of a session that is shared with other tabs */
+  #interests;
+  #shares;
   /** Whether the last login was refused, so that a second refusal is final. */
   #refused = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -60,14 +64,17 @@ export class Connection {
    * @param {import("./config.js").Config} config
    * @param {import("./credentials.js").Source} source
    * @param {Hooks} hooks
-   * @param {Promise<unknown>} [ready]  no session is opened before it is resolved
+   * @param {object} [how]
+   * @param {Promise<unknown>} [how.ready]  no session is opened before it is resolved
+   * @param {boolean} [how.shared]  with the other tabs of the browser, where that can be
    * @throws {Error} when there is no address where these credentials may be sent
    */
-  constructor(config, source, hooks, ready = Promise.resolve()) {
+  constructor(config, source, hooks, { ready = Promise.resolve(), shared = true } = {}) {
     this.#config = config;
     this.#source = source;
     this.#hooks = hooks;
     this.#ready = ready;
+    this.#shares = shared;
     this.#urls = transportUrls(config, document.baseURI);
     this.#transports = new Transports(this.#urls, () => sessionStorage);
     if (source.fixed) {
@@ -117,6 +124,17 @@ export class Connection {
     }
   }
 
+  /** The browser is about to stop the page for a while. */
+  freeze() {
+    this.#session?.freeze();
+  }
+
+  /** The page goes on. */
+  thaw() {
+    this.#session?.thaw();
+    this.wake();
+  }
+
   /** The link may be dead. */
   doubt() {
     this.#session?.probe(0, SOON);
@@ -135,21 +153,20 @@ export class Connection {
   }
 
   /**
-   * Lets the other tabs of this session know that we listen to a node.
+   * Lets the other tabs of a shared session know that we listen to a node.
    * @param {string} node
-   * @returns {Promise<unknown>}
    */
-  hold(node) {
-    return Promise.resolve(node);
+  async hold(node) {
+    await this.#interests?.hold(node);
   }
 
   /**
-   * Nobody of this tab listens to a node any more.
+   * Nobody here listens to a node any more.
    * @param {string} node
-   * @param {() => Promise<void>} ifLast  called if no other tab of this session does
+   * @param {() => Promise<void>} ifLast  called if no other tab of the session does
    */
   async release(node, ifLast) {
-    await this.hold(node).then(ifLast);
+    await (this.#interests ? this.#interests.release(node, ifLast) : ifLast());
   }
 
   // Private
@@ -170,10 +187,13 @@ export class Connection {
     }
   }
 
-  /** Who logs in, and where. */
+  /** Who logs in, where, and by which worker if the connection is shared. */
   async #find() {
     const who = await this.#source.next();
-    return { who, url: this.#address(who) };
+    const url = this.#address(who);
+    const shares = this.#shares && isWebSocket(url);
+    const worker = shares ? await workerUrl(this.#config, url.href, who.identity) : undefined;
+    return { who, url, worker };
   }
 
   /** @param {Credentials} who */
@@ -193,28 +213,31 @@ export class Connection {
     return this.#state === "connecting" && !this.#session;
   }
 
-  /** @param {{who: Credentials, url: URL}} found */
-  #start({ who, url }) {
+  /** @param {{who: Credentials, url: URL, worker?: string}} found */
+  #start({ who, url, worker }) {
     this.#who = who;
-    const session = new Session(url, who.login(), {
+    const hooks = {
       guest: who.kind === "guest",
-      onOnline: () => this.#onOnline(session),
-      onEnd: (end) => this.#onEnd(session, end),
+      onOnline: (/** @type {boolean} */ joined) => this.#onOnline(session, joined),
+      onEnd: (/** @type {import("./session.js").End} */ end) => this.#onEnd(session, end),
       onMessage: this.#hooks.onMessage,
-    });
+    };
+    const session = new Session(url, who.login(), hooks, worker);
     this.#session = session;
+    this.#interests = worker && this.ownsSubscriptions ? new Interests(worker) : undefined;
     session.start();
   }
 
-  /** @param {Session} session */
-  #onOnline(session) {
+  /** @param {Session} session @param {boolean} joined */
+  #onOnline(session, joined) {
     this.#since = performance.now();
     this.#outage = false;
     this.#refused = false;
     if (this.#who?.kind !== "attached") {
       this.#transports.worked();
     }
-    if (!this.ownsSubscriptions) {
+    this.#who?.adopt(session.jid);
+    if (!this.ownsSubscriptions && !joined) {
       session.send(presence());
     }
     this.#watch = setInterval(() => session.probe(SILENCE, ANSWER), SILENCE);
@@ -227,7 +250,7 @@ export class Connection {
    * @param {Session} session
    * @param {import("./session.js").End} end
    */
-  async #onEnd(session, { denied, error }) {
+  async #onEnd(session, { denied, workerless, error }) {
     if (session !== this.#session) {
       return;
     }
@@ -235,7 +258,10 @@ export class Connection {
     this.#attempt = wasOnline && performance.now() - this.#since > STEADY ? 0 : this.#attempt;
     this.#forget();
     this.#become(wasOnline ? "offline" : "connecting");
-    if (this.#isFinal(denied)) {
+    if (workerless) {
+      this.#shares = false;
+      this.#connect();
+    } else if (this.#isFinal(denied)) {
       this.#deny(error);
     } else if (denied) {
       this.#refused = true;
@@ -292,6 +318,7 @@ export class Connection {
   #forget() {
     clearTimeout(this.#retry);
     clearInterval(this.#watch);
+    this.#interests?.releaseAll();
     this.#session = null;
   }
 

@@ -193,7 +193,7 @@ export class Feed {
   }
 
   /** @param {import("./catchup.js").Missed} found */
-  #caughtUp({ items, whole }) {
+  #caughtUp({ items, whole, first }) {
     if (!whole && this.#audience.anew) {
       this.#catchUp(); // who came meanwhile needs all of them
       return;
@@ -204,8 +204,10 @@ export class Feed {
         this.#hooks.onNews(this, { kind: "retract", node: this.node, id }, NEWS);
       }
     }
+    let isNew = false;
     for (const item of items) {
-      if (this.#knowledge.found(item) === NEWS) {
+      isNew ||= item.id === first;
+      if (this.#knowledge.found(item, isNew) === NEWS) {
         this.#hooks.onNews(this, { kind: "item", node: this.node, item }, NEWS);
       }
     }

@@ -13,10 +13,7 @@ import { NEWS, Repeats, STALE } from "./repeats.js";
  * @typedef {{since?: string, log?: boolean}} Rendered
  */
 
-/**
- * How far the clocks of the site's machines may be apart, and how long a transaction may have lasted
- * that the page could not see yet; milliseconds.
- */
+/** How far the clocks of the site's machines may be apart, in milliseconds. */
 const MARGIN = 60_000;
 
 /**
@@ -31,11 +28,14 @@ export class Knowledge {
   /** Whether there was a time at which all items of the node were known. */
   #whole = false;
   /** The page shows what was published before, in milliseconds since 1970; NaN: nobody knows. */
+  #since;
+  /** What the server has got before, by its own clock, the page shows or was told of. */
   #bound;
 
   /** @param {Rendered} [rendered] */
   constructor({ since = "", log = false } = {}) {
-    this.#bound = Date.parse(since) - MARGIN;
+    this.#since = Date.parse(since);
+    this.#bound = this.#since - MARGIN;
     /** @readonly */
     this.log = log;
   }
@@ -46,8 +46,17 @@ export class Knowledge {
   }
 
   /** From when on a log has to be asked for, as ISO 8601; undefined: from its beginning. */
+  get bound() {
+    return Number.isNaN(this.#bound) ? undefined : new Date(this.#bound).toISOString();
+  }
+
+  /**
+   * What was created on the server since then is news if nothing is known of it, as ISO 8601;
+   * undefined where it does not take a time to tell.
+   */
   get since() {
-    return Number.isFinite(this.#bound) ? new Date(this.#bound).toISOString() : undefined;
+    const isTold = this.#whole || Number.isNaN(this.#since);
+    return isTold ? undefined : new Date(this.#since).toISOString();
   }
 
   /** The ids of the items that are there, as far as is known. */
@@ -72,7 +81,7 @@ export class Knowledge {
   isUpToDate({ item, stamp }) {
     const time = Date.parse(stamp);
     if (Number.isNaN(this.#bound) && !this.#whole) {
-      this.#bound = time + 1; // what was there when the page came is no news to it
+      this.#since = this.#bound = time + 1; // what was there when the page came is no news to it
     }
     return this.#heard === name(item) || time < this.#bound;
   }
@@ -101,11 +110,12 @@ export class Knowledge {
   /**
    * An item was found on the server: NEWS, or else nobody has to hear of it.
    * @param {Item} item
+   * @param {boolean} isNew  whether it was created on the server since the page was rendered
    */
-  found(item) {
+  found(item, isNew) {
     const { id, published = "" } = item;
-    const shown = !this.#whole && !this.knows(id) && !(Date.parse(published) >= this.#bound);
-    return this.#repeats.found(id, readMark(item), shown);
+    const fresh = isNew || this.#whole || this.knows(id) || Date.parse(published) >= this.#since;
+    return this.#repeats.found(id, readMark(item), !fresh);
   }
 
   /**

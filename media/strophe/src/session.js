@@ -4,6 +4,7 @@ import { isWebSocket } from "./config.js";
 import { PubSubError } from "./errors.js";
 import { isolated } from "./report.js";
 import { NO_MECHANISM, SaslConnection } from "./sasl.js";
+import { SharedStream } from "./sharing.js";
 import { iq, parseError, ping } from "./stanzas.js";
 import { child, parseXml, xml } from "./xml.js";
 
@@ -11,14 +12,15 @@ import { child, parseXml, xml } from "./xml.js";
 /** @typedef {import("./stanzas.js").Request} Request */
 
 /**
- * How a session ended by itself. `denied`: the same login would be refused again.
- * @typedef {{denied: boolean, error: PubSubError}} End
+ * How a session ended by itself. `denied`: the same login would be refused again. `workerless`: it
+ * was to be shared, and there is no worker to be had.
+ * @typedef {{denied: boolean, workerless: boolean, error: PubSubError}} End
  */
 
 /**
  * @typedef {object} Hooks
  * @property {boolean} guest  guests log in by SASL PLAIN, with a password of no worth
- * @property {() => void} onOnline
+ * @property {(joined: boolean) => void} onOnline  joined: another tab has logged in
  * @property {(end: End) => void} onEnd  called once, and not at all after close() or leave()
  * @property {(message: Element) => void} onMessage
  */
@@ -40,6 +42,8 @@ export class Session {
   #login;
   #hooks;
   #strophe;
+  /** @type {SharedStream | undefined} */
+  #shared;
   #open = true;
   #online = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -57,13 +61,15 @@ export class Session {
    * @param {URL} url  WebSocket or BOSH by its scheme
    * @param {Login} login
    * @param {Hooks} hooks
+   * @param {string} [worker]  the address of the worker by which it is shared with other tabs
    */
-  constructor(url, login, hooks) {
+  constructor(url, login, hooks, worker) {
     this.#url = url;
     this.#login = login;
     this.#hooks = hooks;
     Strophe.setLogLevel(Strophe.LogLevel.FATAL);
-    this.#strophe = new SaslConnection(url.href, hooks);
+    this.#shared = worker === undefined ? undefined : new SharedStream(url.href, hooks, worker);
+    this.#strophe = this.#shared ?? new SaslConnection(url.href, hooks);
     this.#listen(this.#strophe);
   }
 
@@ -80,6 +86,16 @@ export class Session {
     } else {
       this.#strophe.connect(login.jid, login.password, onStatus);
     }
+  }
+
+  /** The browser is about to stop the page for a while. */
+  freeze() {
+    this.#shared?.freeze();
+  }
+
+  /** The page goes on. */
+  thaw() {
+    this.#shared?.thaw();
   }
 
   /** The full JID that the server gave us, once online. */
@@ -147,7 +163,9 @@ export class Session {
     if (!this.#end()) {
       return;
     }
-    if (isWebSocket(this.#url) && online) {
+    if (this.#shared) {
+      this.#shared.leave();
+    } else if (isWebSocket(this.#url) && online) {
       // The server answers and closes (RFC 7395 §3.6).  Closing first, as Strophe would, crosses
       // its answer, which browsers then show as an error.
       this.send(xml("close", { xmlns: "urn:ietf:params:xml:ns:xmpp-framing" }));
@@ -175,6 +193,9 @@ export class Session {
 
   /** @param {SaslConnection} strophe */
   #listen(strophe) {
+    if (strophe instanceof SharedStream) {
+      strophe.onworkererror = () => this.#fail("timeout", "no shared worker");
+    }
     for (const status of HTTP_ERRORS) {
       strophe.addProtocolErrorHandler("HTTP", status, () => this.#onHttpError(status));
     }
@@ -201,7 +222,7 @@ export class Session {
       case Strophe.Status.ATTACHED:
         clearTimeout(this.#limit);
         this.#online = true;
-        isolated(this.#hooks.onOnline);
+        isolated(this.#hooks.onOnline, this.#shared && status === Strophe.Status.ATTACHED);
         break;
       case Strophe.Status.AUTHFAIL:
         this.#refused(element);
@@ -274,9 +295,11 @@ export class Session {
     }
     const details = condition === what ? "" : ` (${condition})`;
     const error = new PubSubError(`${this.#url.href}: ${what}${details}`, { condition });
+    const silent = condition === "timeout";
     // Strophe is in the middle of its own clearing up.
-    queueMicrotask(() => this.#strophe.disconnect());
-    isolated(this.#hooks.onEnd, { denied, error });
+    queueMicrotask(() => (silent && this.#shared ? this.#shared.closeForAll() : this.#strophe.disconnect()));
+    const workerless = silent && this.#shared?.heard === false;
+    isolated(this.#hooks.onEnd, { denied, workerless, error });
   }
 
   /** Ends the session for everybody who waits. False when it had ended already. */

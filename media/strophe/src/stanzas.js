@@ -130,7 +130,7 @@ export function parseEvent(message, onProblem) {
     return [];
   }
   const event = child(message, "event", EVENT);
-  const told = event ? children(event).flatMap((part) => notifications(part, onProblem)) : ended(message);
+  const told = event ? children(event).flatMap((part) => notifications(part, onProblem)) : [];
   const stamp = child(message, "delay", DELAY)?.getAttribute("stamp");
   return typeof stamp === "string" ? told.flatMap((one) => last(one, stamp)) : told;
 }
@@ -194,17 +194,6 @@ function pubsub(type, ...content) {
   return { type, content: xml("pubsub", { xmlns: PUBSUB }, ...content) };
 }
 
-/**
- * That the owner has ended our subscription (§8.8.4).
- * @param {Element} message
- * @returns {Notification[]}
- */
-function ended(message) {
-  const subscription = within(message, "subscription");
-  const node = subscription?.getAttribute("subscription") === "none" && subscription.getAttribute("node");
-  return node ? [{ kind: "end", node }] : [];
-}
-
 /** @param {Notification} told @param {string} stamp @returns {Notification[]} */
 function last(told, stamp) {
   return told.kind === "item" ? [{ ...told, kind: "last", stamp }] : [];
@@ -226,7 +215,8 @@ function notifications(part, onProblem) {
   if (!node) {
     return [];
   }
-  if (part.localName === "delete" || part.localName === "purge") {
+  const ended = part.localName === "subscription" && part.getAttribute("subscription") === "none";
+  if (ended || part.localName === "delete" || part.localName === "purge") {
     return [{ kind: "end", node }];
   }
   if (part.localName !== "items") {

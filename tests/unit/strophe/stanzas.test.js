@@ -103,10 +103,7 @@ test("a node's end is told, that of its items, and that of our subscription", ()
   assert.deepEqual(parseEvent(event('<delete node="/n"/>')), end);
   assert.deepEqual(parseEvent(event('<purge node="/n"/>')), end);
   const subscription = (state) =>
-    element(
-      `<message xmlns="jabber:client"><pubsub xmlns="${PUBSUB}">` +
-        `<subscription node="/n" jid="me@guests" subscription="${state}"/></pubsub></message>`,
-    );
+    event(`<subscription node="/n" jid="me@guests" subscription="${state}"/>`);
   assert.deepEqual(parseEvent(subscription("none")), end);
   assert.deepEqual(parseEvent(subscription("subscribed")), []);
 });
