@@ -1,4 +1,5 @@
 import { Attention } from "./attention.js";
+import { Collection } from "./collection.js";
 import { pageConfig, resolveConfig } from "./config.js";
 import { Connection } from "./connection.js";
 import { credentialSource } from "./credentials.js";
@@ -142,6 +143,14 @@ export class PubSubClient extends EventTarget {
     }
     const feed = this.#feeds.get(node) ?? this.#open(node);
     return feed.add(handlers, excludeSelf);
+  }
+
+  /**
+   * The items of a node as a Map that keeps itself true.
+   * @param {string} node
+   */
+  collection(node) {
+    return new Collection(this, node, this.#config.nodes?.[node]?.max);
   }
 
   /**
