@@ -1,4 +1,5 @@
 import { Attention } from "./attention.js";
+import { bind } from "./binding.js";
 import { Collection } from "./collection.js";
 import { pageConfig, resolveConfig } from "./config.js";
 import { Connection } from "./connection.js";
@@ -151,6 +152,24 @@ export class PubSubClient extends EventTarget {
    */
   collection(node) {
     return new Collection(this, node, this.#config.nodes?.[node]?.max);
+  }
+
+  /**
+   * Keeps the lists of a page true: each element with data-pubsub-collection, as
+   * `{% pubsub_collection %}` writes it, shows the items of its node, as many and in the order that
+   * it asks for, in rows that are copies of what is in its <template>.
+   *
+   * In a row data-pubsub-field="name" stands for a field's text, and data-pubsub-attr="href:url"
+   * for an attribute. Rows of the page stay as they are until the node says otherwise. After a row
+   * was filled it dispatches "pubsub:row", whose `detail.item` is what it shows.
+   *
+   * @param {ParentNode} root  what is bound already in it stays so
+   * @returns {() => void} undoes it, for a page that lives longer than the lists on it; elements
+   *   that it forgets are forgotten here, too
+   * @throws {Error} for a list without a <template> of one element, or with a wrong order or limit
+   */
+  bind(root = document) {
+    return bind(root, (node) => this.collection(node), this.#config.since);
   }
 
   /**
