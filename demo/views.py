@@ -29,7 +29,8 @@ class StatusPage(CreateView):
     success_url = reverse_lazy("status")
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(statuses=Status.objects.all()[:NEWEST], **kwargs)
+        statuses = Status.objects.all()[:NEWEST]
+        return super().get_context_data(statuses=statuses, newest=NEWEST, **kwargs)
 
     def form_valid(self, form: BaseModelForm) -> HttpResponse:
         response = super().form_valid(form)

@@ -1,6 +1,13 @@
-// The status page: posts the form without a reload, and keeps the list and the title true.
+// The status page: posts the form without a reload, and says what goes on. The list keeps itself.
 
-const NEWEST = 50; // as many as Django renders
+const STATES = {
+  connecting: "connecting …",
+  online: "online",
+  "catching-up": "catching up …",
+  offline: "offline – trying again",
+  denied: "not let in – reload to try again",
+};
+
 const title = document.title;
 const list = document.getElementById("statuses");
 const form = document.getElementById("post");
@@ -8,28 +15,21 @@ const errors = document.getElementById("errors");
 const connection = document.getElementById("connection");
 const config = JSON.parse(document.getElementById("pubsub-config").textContent);
 
-// ?transport=bosh shows the same page over BOSH; WebSocket is taken otherwise.
-const bosh = new URLSearchParams(location.search).get("transport") === "bosh";
-const client = new PubSubClient(bosh ? {url: config.boshUrl} : {});
-
+const client = new PubSubClient(options());
 client.addEventListener("state", (event) => showState(event.detail));
 showState(client.state);
 
-client.subscribe(list.dataset.node, {
-  onItem(item) {
-    const shown = find(item.id);
-    if (shown) {
-      shown.replaceWith(render(item));
-    } else if (item.event === "created") {
-      showOnTop(render(item)); // an old status that was changed is not news
-    }
-    showUnread();
-  },
-  onRetract(id) {
-    find(id)?.remove();
-  },
+// Rows come with plain text, Django's as well as the client's.
+list.addEventListener("pubsub:row", ({target, detail: {item}}) => {
+  decorate(target);
+  if (item.event === "created" && item.published > config.since) {
+    target.classList.add("new");
+  }
 });
+list.querySelectorAll("li").forEach(decorate);
+client.bind();
 
+client.subscribe(list.dataset.pubsubCollection, {onItem: showUnread});
 window.addEventListener("focus", showUnread);
 
 form.addEventListener("submit", async (event) => {
@@ -56,27 +56,20 @@ form.elements.nick.addEventListener("change", () => {
   localStorage.setItem("nick", form.elements.nick.value);
 });
 
-list.querySelectorAll("time").forEach(showLocally);
-list.querySelectorAll(".message").forEach((message) => {
-  message.replaceChildren(...linkify(message.textContent));
-});
-
-function render({id, fields}) {
-  const entry = document.getElementById("status").content.cloneNode(true).firstElementChild;
-  entry.dataset.id = id;
-  entry.querySelector(".nick").textContent = fields.nick;
-  entry.querySelector(".message").append(...linkify(fields.message));
-  entry.querySelector("time").dateTime = fields.time;
-  showLocally(entry.querySelector("time"));
-  return entry;
+// ?transport=bosh or =websocket fixes the one; ?shared=0 lets each tab have its own connection.
+function options() {
+  const query = new URLSearchParams(location.search);
+  const urls = {
+    bosh: config.boshUrl,
+    websocket: new URL(config.websocketUrl, location.href).href.replace(/^http/, "ws"),
+  };
+  return {url: urls[query.get("transport")], shared: query.get("shared") !== "0"};
 }
 
-function showOnTop(entry) {
-  entry.classList.add("new");
-  list.prepend(entry);
-  while (list.children.length > NEWEST) {
-    list.lastElementChild.remove();
-  }
+function decorate(row) {
+  const message = row.querySelector(".message");
+  message.replaceChildren(...linkify(message.textContent));
+  showLocally(row.querySelector("time"));
 }
 
 function showUnread() {
@@ -85,17 +78,13 @@ function showUnread() {
 
 function showState(state) {
   connection.dataset.state = state;
-  connection.textContent = state;
+  connection.textContent = STATES[state];
 }
 
 function showLocally(time) {
   const at = new Date(time.dateTime);
   time.textContent = at.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"});
   time.title = at.toLocaleString();
-}
-
-function find(id) {
-  return list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 }
 
 // Addresses in a text become links, without the stop or bracket that may stand behind them;
