@@ -292,15 +292,39 @@ def test_values_are_text_and_attributes_that_can_do_no_harm(page):
     page.errors.clear()
 
 
-def test_items_without_fields_have_no_row(page):
+def test_items_without_fields_have_no_row_unless_the_page_fills_it(page):
     page.evaluate(
         """() => {
             make();
             fed().bind();
             tell.onSync([item(1, "text"), item(2, {name: "b"}), item(3, undefined)]);
+            make("", "", "<li><b></b></li>").addEventListener("pubsub:row", ({target, detail}) => {
+                target.firstChild.textContent = detail.item.data;
+            });
+            fed().bind();
+            tell.onSync([item(1, "text")]);
+        }"""
+    )
+    expect(names(page)).to_have_text(["text", "b"])
+
+
+def test_a_list_may_stand_in_the_row_of_another(page):
+    page.evaluate(
+        """async () => {
+            make("", "", `<li><b data-pubsub-field="name"></b><i data-pubsub-collection="/inner">
+                <template><u data-pubsub-field="name"></u></template></i></li>`);
+            fed().bind();
+            const outer = tell;
+            outer.onSync([item(1, {name: "a"})]);
+            await frame();
+            fed().bind();
+            tell.onSync([item(1, {name: "inner"})]);
+            await frame();
+            outer.onItem(item(1, {name: "b"}));
         }"""
     )
     expect(names(page)).to_have_text(["b"])
+    expect(page.locator("#list u")).to_have_text("inner")
 
 
 def test_what_could_never_be_a_list_is_refused_before_any_is_bound(page):

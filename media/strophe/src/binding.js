@@ -1,5 +1,5 @@
 import { comparison, fieldsOf, staying } from "./order.js";
-import { fill } from "./rows.js";
+import { fill, parts, ROW } from "./rows.js";
 
 /** @typedef {import("./collection.js").Collection} Collection */
 /** @typedef {import("./payloads.js").Item} Item */
@@ -8,12 +8,12 @@ import { fill } from "./rows.js";
  * @typedef {object} Settings
  * @property {string} node
  * @property {Element} model  what a row is a copy of
+ * @property {boolean} byFields  whether it shows fields; else the page fills it
  * @property {((one: Item, other: Item) => number) | undefined} compare
  * @property {number} limit
  */
 
 const LIST = "data-pubsub-collection";
-const ROW = "data-pubsub-id";
 
 /** Clocks differ, and a view reads its rows before the page is rendered. */
 const MARGIN = 60_000; // milliseconds
@@ -122,13 +122,13 @@ class List {
     }
   }
 
-  /** The items to be shown: those with fields, for a row has nothing to say of others. */
+  /** The items to be shown. Where a row shows fields, an item without any has nothing to say. */
   #items() {
     const all = this.#collection;
-    const { compare, limit } = this.#settings;
+    const { byFields, compare, limit } = this.#settings;
     const items = [...(compare ? new Set([...this.#ids, ...all.keys()]) : all.keys())]
       .map((id) => /** @type {Item} */ (all.get(id)))
-      .filter((item) => item && fieldsOf(item));
+      .filter((item) => item && (!byFields || fieldsOf(item)));
     if (compare) {
       this.#ids = items.sort(compare).map(({ id }) => id);
     }
@@ -172,8 +172,8 @@ class List {
     const found = [...element.children].filter((child) => child.hasAttribute(ROW));
     if (!this.#collection.size && found.some((row) => !this.#shown.has(row))) {
       console.warn(
-        `${this.#settings.node} is empty, and the rows of this page go. If they were saved before ` +
-          "their model was registered, publish_rows() brings them in.",
+        `${this.#settings.node} is empty, so the rows of this page go. Were they saved before their ` +
+          "model was registered? publish_rows() brings them in.",
       );
     }
     for (const row of found) {
@@ -239,19 +239,22 @@ function settingsOf(element) {
   const tag = /** @type {Element} */ (element.cloneNode()).outerHTML;
   const models = templateOf(element)?.content.children ?? [];
   if (models.length !== 1) {
-    throw new Error(`A list needs a <template> that holds one element, not ${models.length}: ${tag}`);
+    throw new Error(`A list needs a <template> with one element, not ${models.length}: ${tag}`);
   }
   const order = element.getAttribute("data-pubsub-order");
   if (order !== null && !/^-?[^-]/.test(order)) {
-    throw new Error(`order must be "pk" or a field, with a "-" for the reverse: ${tag}`);
+    throw new Error(`A list's order is "pk" or a field, after a "-" for the reverse: ${tag}`);
   }
   const limit = Number(element.getAttribute("data-pubsub-limit") ?? Infinity);
   if (!(limit >= 1)) {
-    throw new Error(`limit must be a number from 1 on: ${tag}`);
+    throw new Error(`A list's limit is a number from 1 on: ${tag}`);
   }
+  const model = /** @type {Element} */ (models[0].cloneNode(true));
+  model.setAttribute(ROW, "");
   return {
     node: element.getAttribute(LIST) ?? "",
-    model: /** @type {Element} */ (models[0].cloneNode(true)),
+    model,
+    byFields: parts(model).length > 0,
     compare: order === null ? undefined : comparison(order),
     limit,
   };

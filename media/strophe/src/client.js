@@ -160,8 +160,9 @@ export class PubSubClient extends EventTarget {
    * it asks for, in rows that are copies of what is in its <template>.
    *
    * In a row data-pubsub-field="name" stands for a field's text, and data-pubsub-attr="href:url"
-   * for an attribute. Rows of the page stay as they are until the node says otherwise. After a row
-   * was filled it dispatches "pubsub:row", whose `detail.item` is what it shows.
+   * for an attribute; items without fields have no row there. Rows that Django has rendered, known
+   * by data-pubsub-id, stay as they are until the node says otherwise. After a row was filled it
+   * dispatches "pubsub:row", whose `detail.item` is what it shows.
    *
    * @param {ParentNode} root  what is bound already in it stays so
    * @returns {() => void} undoes it, for a page that lives longer than the lists on it; elements

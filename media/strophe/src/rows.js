@@ -5,8 +5,10 @@ import { report } from "./report.js";
 
 /** @typedef {import("./payloads.js").Item} Item */
 
+export const ROW = "data-pubsub-id";
 const FIELD = "data-pubsub-field";
 const ATTR = "data-pubsub-attr";
+const PART = `[${FIELD}],[${ATTR}]`;
 
 // Attributes that hold an address, those of SVG and of animations that set one among them.
 const ADDRESS =
@@ -15,6 +17,16 @@ const HARMLESS = /^(https?|mailto|tel):$/;
 
 /** @type {Set<string>} */
 const reported = new Set();
+
+/**
+ * What has to be filled in a row: not what belongs to the rows of a list inside of it.
+ * @param {Element} row
+ */
+export function parts(row) {
+  return [row, ...row.querySelectorAll(PART)].filter(
+    (part) => part.matches(PART) && part.closest(`[${ROW}]`) === row,
+  );
+}
 
 /**
  * Writes an item into a row, where it says something else than what is there.
@@ -33,7 +45,7 @@ export function fill(row, item, former) {
       write(value);
     }
   };
-  for (const element of [row, ...row.querySelectorAll(`[${FIELD}],[${ATTR}]`)]) {
+  for (const element of parts(row)) {
     for (const pair of element.getAttribute(ATTR)?.match(/\S+/g) ?? []) {
       const [, name = "", field = ""] = /^(.+):(.+)$/.exec(pair) ?? [];
       change(field, (value) => setAttribute(element, name, value, pair));
