@@ -95,12 +95,12 @@ def _node_of_model(model: type[Model]) -> str:
 
 
 def _check_order(order: Any, publications: Iterable[Publication]) -> None:
-    if not isinstance(order, str) or not order.removeprefix("-"):
+    name = order.removeprefix("-") if isinstance(order, str) else ""
+    if not name or name.startswith("-"):
         raise ValueError(
             f"order={order!r} names no field: write 'pk', or the name of a field that is "
             "published, after a '-' for the greatest first"
         )
-    name = order.removeprefix("-")
     published = [_names_in_page(publication) for publication in publications]
     if name == "pk" or any(names is None or name in names for names in published):
         return

@@ -82,7 +82,7 @@ def client_configuration() -> dict[str, Any]:
         "websocketUrl": conf.websocket_url,
         "guestDomain": conf.guest_domain,
         "userDomain": conf.user_domain,
-        "workerUrl": static("pubsub/pubsub.worker.js"),
+        "workerUrl": _worker_url(),
         "since": timestamp(page_began()),
         "nodes": {node: _description(node, publications) for node, publications in known.items()},
     }
@@ -92,6 +92,17 @@ def _description(node: str, publications: Iterable[Publication]) -> dict[str, An
     """How many items a node keeps, and whether it is a log: what it holds is no state, then."""
     is_log = all(publication.is_log for publication in publications)
     return {"max": nodes.max_items(node), **({"log": True} if is_log else {})}
+
+
+def _worker_url() -> str:
+    """Where the script is by which tabs share a connection; empty: they do not.
+
+    A page can do without it, so it does not fail where nobody has collected it.
+    """
+    try:
+        return static("pubsub/pubsub.worker.js")
+    except ValueError:  # a manifest without it
+        return ""
 
 
 def _nonce_attribute(context: Context) -> Any:

@@ -12,6 +12,7 @@ from django.urls import path
 from pubsub.backends import get_backend
 from pubsub.items import now
 from pubsub.payloads import timestamp
+from pubsub.templatetags import pubsub as tags
 from tests.testapp.models import Author, Post
 
 TEMPLATE = Template("{% load pubsub %}{% pubsub_client %}")
@@ -94,6 +95,16 @@ def test_a_log_is_named_as_one_unless_the_node_mirrors_rows_too(register):
     register(Post, node="/both")
     expected = {"/log": {"max": 1000, "log": True}, "/both": {"max": 1000}}
     assert configuration_of(render())["nodes"] == expected
+
+
+def test_a_worker_that_was_not_collected_keeps_no_page_from_being_rendered(monkeypatch):
+    def static(path):
+        if "worker" in path:
+            raise ValueError(f"Missing staticfiles manifest entry for '{path}'")
+        return path
+
+    monkeypatch.setattr(tags, "static", static)
+    assert configuration_of(render())["workerUrl"] == ""
 
 
 def test_settings_cannot_break_out_of_the_page(settings):

@@ -161,7 +161,7 @@ def test_a_limit_above_what_the_node_keeps_is_refused(register, settings):
         render("model limit=4", model=Ticket)
 
 
-@pytest.mark.parametrize("order", ["", "-", 7, ["name"]])
+@pytest.mark.parametrize("order", ["", "-", "--name", 7, ["name"]])
 def test_an_order_that_names_no_field_is_refused(register, order):
     register(Author)
     with pytest.raises(TemplateSyntaxError, match="names no field: write 'pk'") as refused:
