@@ -9,16 +9,26 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from django.template import Context, Template
 
 from pubsub import Publication, pubsub
 from pubsub.checks import check_publications
 from pubsub.signals import item_published, publish_failed
+from pubsub.templatetags.pubsub import client_configuration
 from tests import blog
 from tests.blog import models, serializers
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "publications.rst"
+BROWSER_PAGE = ROOT / "docs" / "browser.rst"
 SECTIONS = re.split(r"\n\n\n(?=.+\n=+\n)", PAGE.read_text(encoding="utf-8"))
+TEMPLATES = [
+    inspect.cleandoc(block)
+    for page in (ROOT / "README.rst", BROWSER_PAGE)
+    for block in re.findall(
+        r"\.\. code-block:: html\+django\n\n((?:    .*\n|\n)+)", page.read_text(encoding="utf-8")
+    )
+]
 
 
 def title(section):
@@ -93,3 +103,19 @@ def test_the_publication_in_the_readme_publishes(published, register):
             published.assertPublished(node, count=1, payload=data)
     finally:
         pubsub.unregister(models.Post)
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=range(len(TEMPLATES)))
+def test_the_templates_that_are_shown_can_be_rendered(template, register, settings):
+    settings.PUBSUB_BACKEND = "pubsub.backends.dummy.DummyBackend"
+    register(models.Post)
+    posts = [models.Post(pk=7, title="Hello")]
+    html = Template("{% load pubsub %}" + template).render(Context({"posts": posts}))
+    if "pubsub_collection" in template:
+        assert '<ol data-pubsub-collection="/blog/Post" data-pubsub-order="-pk"' in html
+        assert '<li data-pubsub-id="7"><b data-pubsub-field="title">Hello</b></li>' in html
+
+
+def test_everything_that_the_page_tells_the_client_is_described():
+    text = BROWSER_PAGE.read_text(encoding="utf-8")
+    assert [name for name in client_configuration() if f"``{name}``" not in text] == []
