@@ -31,13 +31,16 @@ def node():
 
 @pytest.fixture(params=["websocket", "bosh"])
 def page(request, visit):
-    """A page with the client; ``connect(options)`` makes one over this test's transport."""
+    """A page with the client; ``connect(options)`` makes one over this test's transport.
+
+    Each has a connection of its own; that of several tabs is the affair of test_sharing.py.
+    """
     page = visit()
     page.evaluate(
         """(bosh) => {
             window.said = [];
             window.connect = (options) => new PubSubClient({
-                ...options, url: bosh ? "/http-bind" : `ws://${location.host}/ws`,
+                shared: false, ...options, url: bosh ? "/http-bind" : `ws://${location.host}/ws`,
             });
             window.online = (client) => new Promise((done) => {
                 client.addEventListener("state", () => client.state === "online" && done());
@@ -308,7 +311,7 @@ def test_over_websocket_the_server_has_the_last_word(visit, node):
     page = visit()
     frames = []
     with page.expect_websocket() as opened:
-        page.evaluate("(node) => { window.mine = new PubSubClient({node}); }", node)
+        page.evaluate("(node) => { window.mine = new PubSubClient({node, shared: false}); }", node)
     subscribed(node)
     socket = opened.value
     socket.on("framereceived", lambda frame: frames.append(frame))

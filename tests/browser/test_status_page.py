@@ -45,7 +45,7 @@ def test_the_transport_is_the_one_of_the_address(new_context, transport, sockets
     opened, polled = [], []
     page.on("websocket", lambda socket: opened.append(socket.url))
     page.on("request", lambda request: polled.append(request.url))
-    page.goto(f"/?transport={transport}")
+    page.goto(f"/?transport={transport}&shared=0")  # Playwright sees a page's own sockets only
     page.locator("#connection[data-state=online]").wait_for()
     assert len(opened) == sockets
     assert any(url.endswith("/http-bind") for url in polled) == (transport == "bosh")

@@ -46,6 +46,8 @@ import { checkExcludeSelf, checkHandlers } from "./subscription.js";
  */
 
 const UPDATES = 1000;
+/** How long what was declined is not declined again; in milliseconds. */
+const AGAIN = 10_000;
 
 /**
  * The page's end of publish-subscribe. It connects at once and by itself again when the
@@ -246,15 +248,15 @@ export class PubSubClient extends EventTarget {
   }
 
   /**
-   * The server still sends what nobody here listens to any more: the last listener went while
-   * there was no connection to say so.
+   * The server sends what nobody here listens to: the last listener went while there was no
+   * connection to say so, or it is for another tab.
    * @param {string} node
    */
   async #decline(node) {
     if (!this.#declined.has(node)) {
       this.#declined.add(node);
       await leave(this.#connection, this.#service, node);
-      this.#declined.delete(node);
+      setTimeout(() => this.#declined.delete(node), AGAIN);
     }
   }
 
