@@ -51,6 +51,21 @@ def test_the_transport_is_the_one_of_the_address(new_context, transport, sockets
     assert any(url.endswith("/http-bind") for url in polled) == (transport == "bosh")
 
 
+def test_the_state_is_told_in_plain_words(visit):
+    page = visit()
+    told = page.locator("#connection")
+    expect(told).to_have_text("online")
+    for state, words in {
+        "connecting": "connecting …",
+        "catching-up": "catching up …",
+        "offline": "offline, trying again",
+        "denied": "not let in: reload to try again",
+    }.items():
+        page.evaluate("(detail) => client.dispatchEvent(new CustomEvent('state', {detail}))", state)
+        expect(told).to_have_text(words)
+        expect(told).to_have_attribute("data-state", state)
+
+
 def test_a_post_is_made_without_a_reload(visit, message):
     page = visit()
     page.evaluate("window.stillHere = true")
@@ -60,10 +75,11 @@ def test_a_post_is_made_without_a_reload(visit, message):
     assert page.evaluate("window.stillHere")
 
 
-def test_a_page_opened_later_shows_what_was_posted(visit, message):
+def test_a_page_opened_later_shows_what_was_posted_and_that_it_is_no_news(visit, message):
     post(first := visit(), message)
-    expect(status(first, message)).to_have_count(1)
-    expect(status(visit(), message)).to_have_count(1)
+    expect(status(first, message)).to_have_class("new")
+    expect(status(later := visit(), message)).to_have_count(1)
+    assert later.locator("#statuses .new").count() == 0
 
 
 def test_the_title_counts_what_came_while_the_visitor_was_away(visit, message):

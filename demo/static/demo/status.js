@@ -4,8 +4,8 @@ const STATES = {
   connecting: "connecting …",
   online: "online",
   "catching-up": "catching up …",
-  offline: "offline – trying again",
-  denied: "not let in – reload to try again",
+  offline: "offline, trying again",
+  denied: "not let in: reload to try again",
 };
 
 const title = document.title;

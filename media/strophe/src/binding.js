@@ -172,8 +172,8 @@ class List {
     const found = [...element.children].filter((child) => child.hasAttribute(ROW));
     if (!this.#collection.size && found.some((row) => !this.#shown.has(row))) {
       console.warn(
-        `${this.#settings.node} is empty, so the rows of this page go. Were they saved before their ` +
-          "model was registered? publish_rows() brings them in.",
+        `${this.#settings.node} is empty, so the page's rows go. If they were saved before their ` +
+          "model was registered: publish_rows()",
       );
     }
     for (const row of found) {

@@ -86,15 +86,15 @@ export function staying(places) {
 /** @param {unknown} value @returns {Key} */
 function keyOf(value) {
   const text = String(value ?? "");
-  if (!text.trim()) {
-    return [value === null || value === undefined ? 0 : 3, text, text];
-  }
-  const number = Number(value);
+  const number = text.trim() ? Number(value) : NaN;
+  const time = /^\d{4}-\d\d-\d\d(T|$)/.test(text) ? Date.parse(text) : NaN;
   if (!Number.isNaN(number)) {
     return [1, number, text];
   }
-  const time = /^\d{4}-\d\d-\d\d(T|$)/.test(text) ? Date.parse(text) : NaN;
-  return Number.isNaN(time) ? [3, text, text] : [2, time, text];
+  if (!Number.isNaN(time)) {
+    return [2, time, text];
+  }
+  return [value === null || value === undefined ? 0 : 3, text, text];
 }
 
 /**

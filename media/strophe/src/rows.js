@@ -12,7 +12,7 @@ const PART = `[${FIELD}],[${ATTR}]`;
 
 // Attributes that hold an address, those of SVG and of animations that set one among them.
 const ADDRESS =
-  /^(xlink:)?(href|src|srcset|action|formaction|poster|cite|data|background|ping|from|to|by|values)$/i;
+  /^(.*:)?(href|src(set)?|(form)?action|poster|cite|data|background|ping|from|to|by|values)$/i;
 const HARMLESS = /^(https?|mailto|tel):$/;
 
 /** @type {Set<string>} */
