@@ -59,7 +59,7 @@ def test_the_state_is_told_in_plain_words(visit):
         "connecting": "connecting …",
         "catching-up": "catching up …",
         "offline": "offline, trying again",
-        "denied": "not let in: reload to try again",
+        "denied": "not let in: reload the page",
     }.items():
         page.evaluate("(detail) => client.dispatchEvent(new CustomEvent('state', {detail}))", state)
         expect(told).to_have_text(words)

@@ -5,7 +5,7 @@ const STATES = {
   online: "online",
   "catching-up": "catching up …",
   offline: "offline, trying again",
-  denied: "not let in: reload to try again",
+  denied: "not let in: reload the page",
 };
 
 const title = document.title;
@@ -37,12 +37,9 @@ form.addEventListener("submit", async (event) => {
   showErrors({});
   form.querySelector("button").disabled = true;
   try {
-    const answer = await fetch(form.action, {
-      method: "POST",
-      body: new FormData(form),
-      headers: {Accept: "application/json"},
-    });
-    await onAnswer(answer);
+    const body = new FormData(form);
+    const headers = {Accept: "application/json"};
+    await onAnswer(await fetch(form.action, {method: "POST", body, headers}), body.get("message"));
   } catch {
     errors.textContent = "The server cannot be reached; your text is still here.";
   }
@@ -102,9 +99,11 @@ function linkify(text) {
   });
 }
 
-async function onAnswer(answer) {
+async function onAnswer(answer, message) {
   if (answer.ok) {
-    form.elements.message.value = "";
+    if (form.elements.message.value === message) {
+      form.elements.message.value = ""; // what has been typed meanwhile stays
+    }
   } else if (answer.status === 400) {
     showErrors((await answer.json()).errors);
   } else {
