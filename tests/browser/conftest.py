@@ -94,13 +94,22 @@ def visit(
 ) -> Iterator[Callable[..., Page]]:
     """A function that opens the demo in a context of its own, subscribed unless told otherwise.
 
+    ``at`` is another address of the demo; ``before`` is called with the page before it is opened.
+
     Whatever a page reports as an error, in its console or by an uncaught exception, fails the
     test, unless the test has taken it out of ``page.errors``.
     """
     nodes.create(NODE).result(10)  # the site does it, too, but perhaps not yet
     pages: list[Page] = []
 
-    def open_page(query: str = "", *, online: bool = True, **options: Any) -> Page:
+    def open_page(
+        query: str = "",
+        *,
+        at: str = "/",
+        online: bool = True,
+        before: Callable[[Page], object] = lambda page: None,
+        **options: Any,
+    ) -> Page:
         page = new_context(**options).new_page()
         errors: list[str] = []
 
@@ -112,7 +121,8 @@ def visit(
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.errors = errors  # type: ignore[attr-defined]
         others = subscribers()
-        page.goto(f"/{query}")
+        before(page)
+        page.goto(f"{at}{query}")
         if online:
             page.locator("#connection[data-state=online]").wait_for()
             until(lambda: subscribers() - others, "the page has subscribed")

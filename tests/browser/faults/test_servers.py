@@ -1,0 +1,62 @@
+"""ejabberd and nginx end, reload and come back while pages are open."""
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.browser.faults.judge import right, uncertain
+from tests.waiting import until
+
+
+@pytest.fixture
+def pages(demo, editor):
+    """A page over each transport, and something for them to show."""
+    editor.stir("before")
+    editor.settle()
+    return [demo("?transport=websocket"), demo("?transport=bosh")]
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_ejabberd_is_restarted(pages, editor, site, end):
+    ejabberd = site.stack.ejabberd
+    getattr(ejabberd, end)()
+    for page in pages:
+        uncertain(page)
+    editor.stir("while ejabberd is away")  # published when it is there again
+    ejabberd.start()
+    editor.stir("when ejabberd is back")
+    for page in pages:
+        right(page, site)
+    assert pages[0].evaluate("() => sessionStorage.getItem('pubsub-transport')") != "bosh"
+
+
+def workers(nginx):
+    return psutil.Process(nginx.process.pid).children()
+
+
+def test_nginx_is_reloaded_and_its_old_workers_go_later(pages, editor, site):
+    nginx = site.stack.nginx
+    old = workers(nginx)
+    os.kill(nginx.process.pid, signal.SIGHUP)
+    until(lambda: set(workers(nginx)) - set(old), "nginx has new workers")
+    editor.stir("when nginx has reloaded")
+    for page in pages:
+        right(page, site)
+    for worker in old:
+        worker.kill()
+    editor.stir("when the old workers are gone")
+    for page in pages:
+        right(page, site)
+
+
+def test_nginx_is_restarted(pages, editor, site):
+    site.stack.nginx.stop()
+    for page in pages:
+        uncertain(page)
+    editor.stir("while nginx is away")
+    editor.settle()
+    site.stack.nginx.start()
+    for page in pages:
+        right(page, site)
