@@ -1,0 +1,62 @@
+"""A server whose users' passwords change and whose tokens end, and a page to log in from."""
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from pubsub.devstack import Stack, files
+from pubsub.devstack.stack import PUBLISHER
+
+DIST = Path(__file__).parents[3] / "media" / "strophe" / "dist"
+TOKEN_DOMAIN = "tokens.localhost"
+
+
+class Logins(Stack):
+    """A stack with one more virtual host, whose users log in with a token (RFC 7519)."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, nginx=True, static_root=DIST, **options)
+        self._key = secrets.token_bytes(32)
+
+    def prepare(self) -> None:
+        super().prepare()
+        path = self.folder / "ejabberd.yml"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        (included,) = config["include_config_file"].values()
+        included["disallow"].append("hosts")
+        config["hosts"] = ["localhost", "guests.localhost", "users.localhost", TOKEN_DOMAIN]
+        key = {"kty": "oct", "k": coded(self._key)}
+        files.write_private(self.folder / "token.key", json.dumps(key))
+        config["host_config"] = {
+            TOKEN_DOMAIN: {
+                "auth_method": ["jwt"],
+                "jwt_key": str(self.folder / "token.key"),
+                "jwt_jid_field": "sub",
+            }
+        }
+        files.write_private(path, json.dumps(config))
+
+    def restart(self, accounts: dict[str, str]) -> None:
+        """End every session, and let accounts have other passwords."""
+        accounts = {PUBLISHER: self.settings["XMPP_PASSWORD"], **accounts}
+        files.write_private(self.folder / "accounts", files.erlang_accounts(accounts))
+        self.ejabberd.kill()
+        self.ejabberd.start()
+
+    def token(self, user: str, seconds: float) -> str:
+        """What lets a user in for so many seconds."""
+        claims = {"sub": f"{user}@{TOKEN_DOMAIN}", "exp": int(time.time() + seconds)}
+        parts = [coded(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims)]
+        signed = ".".join(parts)
+        mark = hmac.digest(self._key, signed.encode(), hashlib.sha256)
+        return f"{signed}.{coded(mark)}"
+
+
+def coded(data: bytes) -> str:
+    """Base64 as in tokens (RFC 4648 §5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

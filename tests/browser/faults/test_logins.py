@@ -1,0 +1,99 @@
+"""What let somebody in lets him in no more: a password was changed, a token has ended."""
+
+import json
+
+import pytest
+
+from tests.browser.faults.logins import TOKEN_DOMAIN, Logins
+from tests.waiting import until
+
+ALICE = "alice@users.localhost"
+
+PAGE = """<!DOCTYPE html>
+<title>Logins</title>
+<script src="/static/pubsub.client.js"></script>
+<script type="application/json" id="pubsub-config">{config}</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Logins(tmp_path_factory.mktemp("logins"), accounts={ALICE: "old"}) as running:
+        yield running
+
+
+class Visitor:
+    """A page that asks us for its credentials, each time that it wants to log in."""
+
+    def __init__(self, page, server, domain):
+        settings = server.settings
+        config = {
+            "service": settings["XMPP_PUBSUB_HOST"],
+            "websocketUrl": settings["PUBSUB_WEBSOCKET_URL"],
+            "boshUrl": settings["PUBSUB_BOSH_URL"],
+            "userDomain": domain,
+        }
+        html = PAGE.format(config=json.dumps(config))
+        url = f"http://127.0.0.1:{server.ports.nginx}/page"
+        self.logins = 0
+        self.page = page
+        page.on("websocket", lambda socket: socket.on("framesent", self._count))
+        page.clock.install()
+        page.route(url, lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto(url)
+        page.evaluate(
+            """() => {
+                window.asked = [];
+                window.mine = new PubSubClient({
+                    shared: false,
+                    credentials: () => new Promise((answer) => asked.push(answer)),
+                });
+            }"""
+        )
+
+    @property
+    def state(self):
+        return self.page.evaluate("mine.state")
+
+    def answer(self, password):
+        """Wait until it asks, and tell it what to log in with."""
+        until(lambda: self.page.evaluate("asked.length"), "it asks for credentials")
+        self.page.evaluate("(password) => asked.shift()({username: 'alice', password})", password)
+
+    def becomes(self, state):
+        until(lambda: self.state == state, f"it is {state}")
+
+    def has_done_all(self):
+        """Let ten minutes go by, and things happen at which a page tries to log in again."""
+        self.page.evaluate("window.dispatchEvent(new Event('online'))")
+        self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        self.page.clock.run_for(10 * 60 * 1000)
+
+    # Private
+
+    def _count(self, frame):
+        self.logins += "<auth " in str(frame)
+
+
+@pytest.mark.parametrize("by", ["password", "token"])
+def test_a_refused_login_asks_for_fresh_credentials_once_and_is_denied_after_that(
+    server, new_context, by
+):
+    if by == "token":
+        domain, new = TOKEN_DOMAIN, server.token("alice", 3600)
+        old = server.token("alice", 5)
+    else:
+        domain, old, new = "users.localhost", "old", "new"
+    fresh, stale = (Visitor(new_context().new_page(), server, domain) for _ in range(2))
+    for visitor in (fresh, stale):
+        visitor.answer(old)
+        visitor.becomes("online")
+    server.restart({ALICE: "new"})
+    for visitor, answers in ((fresh, [old, new]), (stale, [old, old])):
+        for password in answers:
+            visitor.answer(password)
+    fresh.becomes("online")
+    stale.becomes("denied")
+    stale.has_done_all()
+    assert (stale.state, stale.page.evaluate("asked.length")) == ("denied", 0)
+    assert (fresh.logins, stale.logins) == (3, 3)
