@@ -42,9 +42,10 @@ class Logins(Stack):
         files.write_private(path, json.dumps(config))
 
     def restart(self, accounts: dict[str, str]) -> None:
-        """End every session, and let accounts have other passwords."""
-        accounts = {PUBLISHER: self.settings["XMPP_PASSWORD"], **accounts}
-        files.write_private(self.folder / "accounts", files.erlang_accounts(accounts))
+        """End every session, and let these accounts have these passwords."""
+        self.accounts |= accounts
+        known = {PUBLISHER: self.settings["XMPP_PASSWORD"], **self.accounts}
+        files.write_private(self.folder / "accounts", files.erlang_accounts(known))
         self.ejabberd.kill()
         self.ejabberd.start()
 

@@ -1,6 +1,7 @@
 """What let somebody in lets him in no more: a password was changed, a token has ended."""
 
 import json
+import time
 
 import pytest
 
@@ -75,20 +76,41 @@ class Visitor:
         self.logins += "<auth " in str(frame)
 
 
-@pytest.mark.parametrize("by", ["password", "token"])
+@pytest.fixture
+def password_changed(server):
+    """A password, a new one, and what makes it so."""
+    old = server.accounts[ALICE]
+    new = f"{old} and new"
+    return old, new, lambda: server.restart({ALICE: new})
+
+
+@pytest.fixture
+def token_ended(server):
+    """A token, a new one, and what ends the session that the first one has opened."""
+    seconds = 5
+    old, new = (server.token("alice", time) for time in (seconds, 3600))
+    end = time.time() + seconds
+
+    def wait():
+        server.restart({})
+        until(lambda: time.time() > end, "the token has ended")
+
+    return old, new, wait
+
+
+@pytest.mark.parametrize(
+    ("domain", "change"),
+    [("users.localhost", "password_changed"), (TOKEN_DOMAIN, "token_ended")],
+)
 def test_a_refused_login_asks_for_fresh_credentials_once_and_is_denied_after_that(
-    server, new_context, by
+    server, new_context, request, domain, change
 ):
-    if by == "token":
-        domain, new = TOKEN_DOMAIN, server.token("alice", 3600)
-        old = server.token("alice", 5)
-    else:
-        domain, old, new = "users.localhost", "old", "new"
     fresh, stale = (Visitor(new_context().new_page(), server, domain) for _ in range(2))
+    old, new, happens = request.getfixturevalue(change)
     for visitor in (fresh, stale):
         visitor.answer(old)
         visitor.becomes("online")
-    server.restart({ALICE: "new"})
+    happens()
     for visitor, answers in ((fresh, [old, new]), (stale, [old, old])):
         for password in answers:
             visitor.answer(password)
