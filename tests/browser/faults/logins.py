@@ -1,10 +1,11 @@
-"""A server whose users' passwords change and whose tokens end, and a page to log in from."""
+"""Servers where passwords change and tokens end, and a page to log in from."""
 
 import base64
 import hashlib
 import hmac
 import json
 import secrets
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,36 @@ from pubsub.devstack.stack import PUBLISHER
 DIST = Path(__file__).parents[3] / "media" / "strophe" / "dist"
 TOKEN_DOMAIN = "tokens.localhost"
 
+PAGE = """<!DOCTYPE html>
+<title>Logins</title>
+<script type="application/json" id="pubsub-config">{config}</script>
+<script src="pubsub.client.js"></script>
+"""
+
 
 class Logins(Stack):
-    """A stack with one more virtual host, whose users log in with a token (RFC 7519)."""
+    """A stack with a page, and one more virtual host, whose users have tokens (RFC 7519)."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, nginx=True, static_root=DIST, **options)
+        super().__init__(folder, nginx=True, **options)
         self._key = secrets.token_bytes(32)
 
     def prepare(self) -> None:
         super().prepare()
-        path = self.folder / "ejabberd.yml"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        (included,) = config["include_config_file"].values()
-        included["disallow"].append("hosts")
-        config["hosts"] = ["localhost", "guests.localhost", "users.localhost", TOKEN_DOMAIN]
-        key = {"kty": "oct", "k": coded(self._key)}
-        files.write_private(self.folder / "token.key", json.dumps(key))
-        config["host_config"] = {
-            TOKEN_DOMAIN: {
-                "auth_method": ["jwt"],
-                "jwt_key": str(self.folder / "token.key"),
-                "jwt_jid_field": "sub",
-            }
+        shutil.copytree(DIST, self.static_root)
+        config = {
+            "service": self.settings["XMPP_PUBSUB_HOST"],
+            "websocketUrl": self.settings["PUBSUB_WEBSOCKET_URL"],
+            "boshUrl": self.settings["PUBSUB_BOSH_URL"],
         }
-        files.write_private(path, json.dumps(config))
+        page = PAGE.format(config=json.dumps(config))
+        (self.static_root / "page.html").write_text(page, encoding="utf-8")
+        self._add_host()
+
+    @property
+    def page(self) -> str:
+        """The address of the page."""
+        return f"http://127.0.0.1:{self.ports.nginx}/static/page.html"
 
     def restart(self, accounts: dict[str, str]) -> None:
         """End every session, and let these accounts have these passwords."""
@@ -56,6 +62,25 @@ class Logins(Stack):
         signed = ".".join(parts)
         mark = hmac.digest(self._key, signed.encode(), hashlib.sha256)
         return f"{signed}.{coded(mark)}"
+
+    # Private
+
+    def _add_host(self) -> None:
+        path = self.folder / "ejabberd.yml"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        (included,) = config["include_config_file"].values()
+        included["disallow"].append("hosts")
+        config["hosts"] = ["localhost", "guests.localhost", "users.localhost", TOKEN_DOMAIN]
+        key = {"kty": "oct", "k": coded(self._key)}
+        files.write_private(self.folder / "token.key", json.dumps(key))
+        config["host_config"] = {
+            TOKEN_DOMAIN: {
+                "auth_method": ["jwt"],
+                "jwt_key": str(self.folder / "token.key"),
+                "jwt_jid_field": "sub",
+            }
+        }
+        files.write_private(path, json.dumps(config))
 
 
 def coded(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """What let somebody in lets him in no more: a password was changed, a token has ended."""
 
-import json
 import time
 
 import pytest
@@ -9,12 +8,6 @@ from tests.browser.faults.logins import TOKEN_DOMAIN, Logins
 from tests.waiting import until
 
 ALICE = "alice@users.localhost"
-
-PAGE = """<!DOCTYPE html>
-<title>Logins</title>
-<script src="/static/pubsub.client.js"></script>
-<script type="application/json" id="pubsub-config">{config}</script>
-"""
 
 
 @pytest.fixture(scope="module")
@@ -27,29 +20,21 @@ class Visitor:
     """A page that asks us for its credentials, each time that it wants to log in."""
 
     def __init__(self, page, server, domain):
-        settings = server.settings
-        config = {
-            "service": settings["XMPP_PUBSUB_HOST"],
-            "websocketUrl": settings["PUBSUB_WEBSOCKET_URL"],
-            "boshUrl": settings["PUBSUB_BOSH_URL"],
-            "userDomain": domain,
-        }
-        html = PAGE.format(config=json.dumps(config))
-        url = f"http://127.0.0.1:{server.ports.nginx}/page"
         self.logins = 0
         self.page = page
         page.on("websocket", lambda socket: socket.on("framesent", self._count))
         page.clock.install()
-        page.route(url, lambda route: route.fulfill(body=html, content_type="text/html"))
-        page.goto(url)
+        page.goto(server.page)
         page.evaluate(
-            """() => {
+            """(userDomain) => {
                 window.asked = [];
                 window.mine = new PubSubClient({
                     shared: false,
+                    userDomain,
                     credentials: () => new Promise((answer) => asked.push(answer)),
                 });
-            }"""
+            }""",
+            domain,
         )
 
     @property
