@@ -43,7 +43,7 @@ def test_five_tabs_have_one_connection_and_all_are_right(tabs, editor, site, oth
     all_are_right()
     assert len(subscribers() - others) == 1
     until(lambda: sockets(site) == 1, "there is one socket")
-    site.stack.ejabberd.kill()
+    site.stack.ejabberd.stop()  # in order: what it has acknowledged it keeps
     for page in tabs:
         uncertain(page)
     editor.stir("while ejabberd is away")
