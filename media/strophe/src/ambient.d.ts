@@ -10,6 +10,7 @@ declare module "strophe.js/src/shared-connection-worker" {
   }
 
   export const PORT_GC_TIMEOUT: number;
+  export const PRIMARY_TIMEOUT: number;
 
   /** The worker's side. What is called by name comes from a page, or from a socket. */
   export default class ConnectionManager {

@@ -196,6 +196,9 @@ export class Interests {
 
 // Private
 
+/** Where the browser can, the worker lives on from one page to the next in the only tab. */
+const WORKER_OPTIONS = /** @type {WorkerOptions} */ ({ name: "django-pubsub", extendedLifetime: true });
+
 /**
  * Strophe's way to a shared worker, with other ends: the page tells it what happens to the page,
  * and no end of this tab's stream is one of the others'.
@@ -219,7 +222,7 @@ class Line extends WorkerWebsocket {
   _connect() {
     const failed = () => this.#stream.onworkererror();
     try {
-      this.worker = new SharedWorker(this.#url, "django-pubsub");
+      this.worker = new SharedWorker(this.#url, WORKER_OPTIONS);
     } catch {
       queueMicrotask(failed); // no worker may be had here
       return;

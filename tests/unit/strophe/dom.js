@@ -3,9 +3,12 @@
 import { createRequire } from "node:module";
 
 const require = createRequire(new URL("../../../media/strophe/package.json", import.meta.url));
-const { DOMParser, XMLSerializer } = require("@xmldom/xmldom");
+const { DOMImplementation, DOMParser, XMLSerializer } = require("@xmldom/xmldom");
 
 Object.assign(globalThis, { XMLSerializer });
+
+/** What of a page's globals has to do with documents. */
+export const documents = { document: { implementation: new DOMImplementation() }, DOMParser };
 
 /**
  * The element that a text of XML is.
