@@ -25,7 +25,7 @@ def check_client() -> None:
     """Stop rather than make a package without the browser client."""
     missing = [
         name
-        for name in ("pubsub.client.js", "pubsub.client.mjs")
+        for name in ("pubsub.client.js", "pubsub.client.mjs", "pubsub.worker.js")
         if not (HERE / CLIENT / name).is_file()
     ]
     if missing:

@@ -107,6 +107,7 @@ def test_the_wheel_holds_the_client_and_the_configurations(wheel):
     assert {
         "pubsub/static/pubsub/pubsub.client.js",
         "pubsub/static/pubsub/pubsub.client.mjs",
+        "pubsub/static/pubsub/pubsub.worker.js",
         "pubsub/static/pubsub/pubsub.client.d.ts",
         "pubsub/static/pubsub/pubsub.client.d.mts",
         "pubsub/static/pubsub/types/client.d.ts",
