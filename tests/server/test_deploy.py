@@ -1,6 +1,8 @@
 """What the files in deploy/ forbid to visitors, asked from the servers that they configure."""
 
 import json
+import re
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -9,12 +11,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from websockets.exceptions import InvalidStatus
 
 from pubsub.devstack import Child, Stack
 from tests.visitors import WebSocketStream, auth
+
+CLIENT = Path(__file__).parents[2] / "media" / "strophe" / "dist"
 
 #: Addresses of visitors; the stack's own, 127.0.0.1, has rights that no visitor has.
 VISITOR, GUESSER, CROWD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -133,6 +139,27 @@ def test_pages_are_not_compressed_and_scripts_are(site: Stack) -> None:
     site.static_root.mkdir(exist_ok=True)
     (site.static_root / "a.js").write_text("//" + "a" * 500)
     assert fetch(site, "/static/a.js", Accept_Encoding="gzip").headers["Content-Encoding"] == "gzip"
+
+
+def test_a_deploy_gives_the_workers_script_another_address(site: Stack) -> None:
+    """Tabs keep the worker that they have; a page that a deploy has renewed asks for another."""
+    shutil.copytree(CLIENT, site.static_root / "pubsub")
+    names = [f"pubsub/{path.relative_to(CLIENT)}" for path in CLIENT.rglob("*.*")]
+    storage = ManifestStaticFilesStorage(site.static_root, "/static/")
+    for name, _hashed, done in storage.post_process({name: (storage, name) for name in names}):
+        assert done is True, f"{name}: {done}"
+    url = storage.url("pubsub/pubsub.worker.js")
+    assert re.fullmatch(r"/static/pubsub/pubsub\.worker\.[0-9a-f]{12}\.js", url)
+    response = fetch(site, url, Accept_Encoding="gzip")
+    assert "javascript" in response.headers["Content-Type"]
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert "immutable" in response.headers["Cache-Control"]
+    comment = fetch(site, url).body.decode().splitlines()[-1]
+    source_map = fetch(site, urljoin(url, comment.removeprefix("//# sourceMappingURL=")))
+    assert "immutable" in source_map.headers["Cache-Control"]
+    # Under its own name, which pages have without such a storage, it is asked for again.
+    unhashed = fetch(site, "/static/pubsub/pubsub.worker.js")
+    assert unhashed.headers["Cache-Control"] == "no-cache"
 
 
 def test_a_visitor_does_not_tell_django_by_which_way_he_came(site: Stack) -> None:
