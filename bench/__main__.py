@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from bench import machine, table
 from bench.errors import BenchError
 from bench.pages import PAGES, Conditions, Line, Page, Result, Run
+from bench.progress import say
 from pubsub.devstack import Stack, StackError, until_told_to_end
 
 ROUNDS, CALLS = 100, 200
@@ -134,11 +135,6 @@ def servers(runs: Sequence[Run]) -> Iterator[Mapping[str, Any]]:
             yield stack.enter_context(Stack(folder / "stack")).settings
         else:
             yield {}
-
-
-def say(text: str) -> None:
-    """Tell what goes on, out of the way of the tables."""
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

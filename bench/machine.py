@@ -20,16 +20,18 @@ def versions() -> dict[str, str]:
         "Python": platform.python_version(),
         "Django": version("Django"),
         "xmpppy": version("xmpppy"),
-        "ejabberd": ejabberd_version(),
+        "ejabberd": package_version("ejabberd"),
+        "nginx": package_version("nginx-common"),
+        "Chromium": package_version("chromium"),
         "PostgreSQL": postgres_version(),
         "SQLite": sqlite3.sqlite_version,
         "CPUs": str(os.cpu_count()),
     }
 
 
-def ejabberd_version() -> str:
-    """The version of Debian's package, or that it is not known."""
-    return said("dpkg-query", "-W", "-f", "${Version}", "ejabberd")
+def package_version(name: str) -> str:
+    """The version of one of Debian's packages, or that it is not known."""
+    return said("dpkg-query", "-W", "-f", "${Version}", name)
 
 
 def postgres_version() -> str:

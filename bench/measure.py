@@ -97,6 +97,17 @@ class Delays:
 
 
 @dataclass(frozen=True)
+class Size:
+    """What a script weighs, in bytes.
+
+    :param gzipped: as it travels.
+    """
+
+    plain: int
+    gzipped: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What a task costs beside another one, or alone.
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any, Literal
 
-from bench.measure import ClockName, Comparison, Delays, Task, compare, in_turns
+from bench.measure import (
+    ClockName,
+    Comparison,
+    Delays,
+    Size,
+    Spread,
+    Task,
+    compare,
+    in_turns,
+)
 
 #: Dotted paths of the pages, in their order; they are imported when Django is ready.
-PAGES = ["bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"]
+PAGES = [
+    *("bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"),
+    *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.RECOVERY"),
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,8 @@ class Line:
     :param clock: what tells: CPU time of the calling thread, or of the whole process until all is
         settled, or the clock on the wall until then.
     :param aim: what should not be exceeded: by the cost, or by what is added to the base's, in
-        microseconds; by the ratio; or by the p50, in milliseconds, as the page's table has it.
+        microseconds; by the ratio; by the p50, in milliseconds; by what travels, in kilobytes; or
+        by the median, in seconds; as the page's table has it.
     """
 
     name: str
@@ -54,10 +67,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Result:
-    """A line that has been measured."""
+    """A line that has been measured.
+
+    :param ratio: of the p50 to that of the line's base, where delays have one.
+    """
 
     line: Line
-    found: Comparison | Delays
+    found: Comparison | Delays | Size | Spread
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +135,41 @@ class Waits(Run):
     delays: Callable[[Conditions], Mapping[str, Sequence[float]]]
 
     def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
-        delays = self.delays(conditions)
+        delays = {task: Delays.over(times) for task, times in self.delays(conditions).items()}
         for line in lines:
-            yield Result(line, Delays.over(delays[line.task]))
+            found = delays[line.task]
+            base = None if line.base is None else delays[line.base]
+            yield Result(line, found, None if base is None else found.p50 / base.p50)
+
+
+@dataclass(frozen=True)
+class Spans(Run):
+    """Times that are long, and measured a few times.
+
+    :param spans: measures those of the tasks that it gets; in seconds.
+    """
+
+    spans: Callable[[Conditions, Collection[str]], Mapping[str, Sequence[float]]]
+
+    def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
+        spans = self.spans(conditions, [line.task for line in lines])
+        for line in lines:
+            yield Result(line, Spread.over(spans[line.task]))
+
+
+@dataclass(frozen=True)
+class Sizes(Run):
+    """What scripts weigh.
+
+    :param sizes: that of each task.
+    """
+
+    sizes: Callable[[], Mapping[str, Size]]
+
+    def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
+        sizes = self.sizes()
+        for line in lines:
+            yield Result(line, sizes[line.task])
 
 
 @dataclass(frozen=True)
@@ -135,4 +184,4 @@ class Page:
     title: str
     notes: Sequence[str]
     runs: Sequence[Run]
-    tells: Literal["costs", "throughput", "delays"] = "costs"
+    tells: Literal["costs", "throughput", "delays", "ratios", "spans", "sizes"] = "costs"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.measure import Comparison, Delays, Spread
+from bench.measure import Comparison, Delays, Size, Spread
 from bench.pages import Page, Result
 
 COSTS = ("µs per call", "median", "quartiles", "before", "with", "ratio", "aim")
@@ -15,6 +15,9 @@ THROUGHPUT = (
     *("direct µs", "rows/s", "ratio", "quartiles", "aim"),
 )
 DELAYS = ("ms since the commit", "p50", "p99", "worst", "saves", "aim")
+RATIOS = ("ms since save() was called", "p50", "p99", "worst", "saves", "ratio")
+SPANS = ("seconds until all is right", "median", "quartiles", "aim")
+SIZES = ("bytes", "minified", "gzipped", "aim")
 
 
 def header(versions: Mapping[str, str]) -> str:
@@ -42,7 +45,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def page_values(page: Page, results: Iterable[Result]) -> dict[str, Any]:
-    """A page as JSON has it; costs are in microseconds, delays in milliseconds."""
+    """A page as JSON has it: costs in microseconds, delays in milliseconds, spans in seconds."""
     return {
         "title": page.title,
         "notes": list(page.notes),
@@ -51,6 +54,7 @@ def page_values(page: Page, results: Iterable[Result]) -> dict[str, Any]:
                 "name": result.line.name,
                 "clock": result.line.clock,
                 "aim": result.line.aim,
+                **({} if result.ratio is None else {"ratio": result.ratio}),
                 **asdict(result.found),
             }
             for result in results
@@ -98,6 +102,23 @@ def _delays(result: Result) -> tuple[str, ...]:
     return *times, str(found.count), _aim(result, found.p50)
 
 
+def _ratios(result: Result) -> tuple[str, ...]:
+    *times, _ = _delays(result)
+    return *times, "" if result.ratio is None else f"{result.ratio:.2f}"
+
+
+def _spans(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Spread)
+    return f"{found.median:.2f}", _quartiles(found, 2), _aim(result, found.median)
+
+
+def _sizes(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Size)
+    return str(found.plain), str(found.gzipped), _aim(result, found.gzipped / 1000)
+
+
 def _quartiles(spread: Spread, digits: int) -> str:
     return f"{spread.low:.{digits}f} … {spread.high:.{digits}f}"
 
@@ -115,4 +136,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], tuple[str, ...]]]] =
     "costs": (COSTS, _costs),
     "throughput": (THROUGHPUT, _throughput),
     "delays": (DELAYS, _delays),
+    "ratios": (RATIOS, _ratios),
+    "spans": (SPANS, _spans),
+    "sizes": (SIZES, _sizes),
 }

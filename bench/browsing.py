@@ -1,0 +1,270 @@
+"""The pages of the browser: what the client weighs, how soon a page hears of a save, and how soon
+it is right again after a disturbance."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.utils.module_loading import import_string
+
+from bench.databases import MEMORY
+from bench.errors import BenchError
+from bench.measure import Size
+from bench.models import Registered
+from bench.pages import Conditions, Line, Page, Sizes, Spans, Waits
+from bench.progress import say
+from bench.relaying import BLOCK, failing, look_at, telling, times
+from bench.saving import PATIENCE, rows
+from pubsub.devstack.processes import listening
+
+if TYPE_CHECKING:
+    from bench.stage import Stage, Tab
+
+STROPHE = Path(__file__).parent.parent / "media" / "strophe"
+
+#: Transports, and the options of the client that takes each; a network can be taken away only from
+#: a page that has a connection of its own.
+TRANSPORTS: Mapping[str, Mapping[str, Any]] = {"WebSocket": {}, "BOSH": {"url": "/http-bind"}}
+ALONE: Mapping[str, Any] = {"shared": False}
+
+numbers = count(1)
+
+
+def stage() -> AbstractContextManager[Stage]:
+    """See :func:`bench.stage.stage`; that module is not imported by who measures no page."""
+    opened: AbstractContextManager[Stage] = import_string("bench.stage.stage")()
+    return opened
+
+
+# Sizes
+
+
+def sizes() -> dict[str, Size]:
+    """What the scripts weigh.
+
+    :raises BenchError: when the client has not been built, or npm's packages are not there.
+    """
+    command = ["node", str(STROPHE / "sizes.js")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"The client cannot be weighed: run `make client`.\n{done.stderr}")
+    found = {name: Size(**size) for name, size in json.loads(done.stdout).items()}
+    client, strophe = found["client"], found["strophe"]
+    own = Size(client.plain - strophe.plain, client.gzipped - strophe.gzipped)
+    return {**found, "own": own}
+
+
+# From save() to the callback
+
+
+def delays(conditions: Conditions) -> dict[str, list[float]]:
+    """Milliseconds since save() was called, of one save after the other, over each transport."""
+    saves = 5 * conditions.rounds
+    pauses = random.Random(1)  # noqa: S311
+    found: dict[str, list[float]] = {}
+    with stage() as scene, telling(), failing():
+        tabs = {name: scene.tab(**options) for name, options in TRANSPORTS.items()}
+        for tab in tabs.values():
+            tab.leave()
+        for number in range(-BLOCK, saves, BLOCK):
+            for name, tab in tabs.items():
+                with listener(tab):
+                    acknowledged, heard = block(tab, pauses)
+                if number >= 0:  # the streams are opened in the first
+                    found.setdefault(f"{name}: acknowledged", []).extend(acknowledged)
+                    found.setdefault(f"{name}: heard", []).extend(heard)
+    return found
+
+
+@contextmanager
+def listener(tab: Tab) -> Iterator[None]:
+    """Let a tab listen as long as the block lasts; others do not: each would delay the next one."""
+    tab.listen()
+    yield
+    tab.leave()
+
+
+def block(tab: Tab, pauses: random.Random) -> tuple[list[float], list[float]]:
+    """Save a few rows, one after the other.
+
+    :returns: after how many milliseconds each was acknowledged, and heard of in the tab.
+    """
+    began, acknowledged = {}, []
+    for row in rows(Registered, BLOCK):
+        time.sleep(pauses.uniform(0, 0.02))
+        row.votes = next(numbers)
+        began[row.votes], start = time.time() * 1000, time.perf_counter_ns()
+        look_at(row.save, MEMORY)
+        acknowledged.append((times.published - start) / 1e6)
+    return acknowledged, [tab.heard(number) - start for number, start in began.items()]
+
+
+# Right again
+
+
+def spans(conditions: Conditions, wanted: Collection[str]) -> dict[str, list[float]]:
+    """Seconds from the end of a disturbance until a page is right again, of each that is wanted."""
+    repeats = max(2, conditions.rounds // 20)
+    away = min(60, conditions.rounds)
+    disturbances: dict[str, Callable[[Stage, Mapping[str, Tab]], Mapping[str, float]]] = {
+        "ejabberd": restart_ejabberd,
+        "nginx": reload_nginx,
+        "network": partial(take_network, away),
+    }
+    found: dict[str, list[float]] = {task: [] for task in wanted}
+    with stage() as scene:
+        tabs = {name: scene.tab(**ALONE, **options) for name, options in TRANSPORTS.items()}
+        for disturbance, disturb in disturbances.items():
+            if not any(task.startswith(disturbance) for task in wanted):
+                continue
+            for number in range(repeats):
+                say(f"{disturbance}: {number + 1} of {repeats} …")
+                for name, span in disturb(scene, tabs).items():
+                    found.setdefault(f"{disturbance}, {name}", []).append(span)
+    return found
+
+
+def restart_ejabberd(scene: Stage, tabs: Mapping[str, Tab]) -> dict[str, float]:
+    """Since ejabberd listens again."""
+    ejabberd, port = scene.servers.ejabberd, scene.servers.ports.http
+    ejabberd.kill()
+    number = save()
+    with ThreadPoolExecutor(1) as thread:
+        listens = thread.submit(first_moment, partial(listening, port))
+        ejabberd.start()
+        return right(tabs, number, listens.result())
+
+
+def reload_nginx(scene: Stage, tabs: Mapping[str, Tab]) -> dict[str, float]:
+    """Since the old workers of nginx have gone, and all their connections with them."""
+    workers = scene.reload_nginx()
+    moment = time.time()
+    for worker in workers:
+        worker.kill()
+    return right(tabs, save(), moment)
+
+
+def take_network(away: float, scene: Stage, tabs: Mapping[str, Tab]) -> dict[str, float]:
+    """Since the network is there again."""
+    for tab in tabs.values():
+        tab.set_offline(True)
+    number = save()
+    time.sleep(away)
+    found: dict[str, float] = {}
+    for name, tab in tabs.items():
+        moment = time.time()
+        tab.set_offline(False)
+        found |= right({name: tab}, number, moment)
+    return found
+
+
+def save() -> int:
+    """Save a row; returns the number by which tabs know it."""
+    (row,) = rows(Registered, 1)
+    row.votes = next(numbers)
+    row.save()
+    return row.votes
+
+
+def right(tabs: Mapping[str, Tab], number: int, moment: float) -> dict[str, float]:
+    """How long after a moment each tab said that it was right, having told of a save."""
+    return {name: tab.right(number) / 1000 - moment for name, tab in tabs.items()}
+
+
+def first_moment(condition: Callable[[], bool]) -> float:
+    """When a condition began to hold."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise BenchError(f"ejabberd does not listen within {PATIENCE:g} s")
+        time.sleep(0.002)
+    return time.time()
+
+
+# The pages
+
+SIZES = Page(
+    "Size of the browser client",
+    [
+        "The classic script with Strophe in it, minified, and gzipped as well as it goes; its own",
+        "part is what it weighs more than Strophe alone, made in the same way.  Where tabs share a",
+        "connection the worker's script is loaded, too.  Aims are in kilobytes (1,000 bytes).",
+    ],
+    [
+        Sizes(
+            [
+                Line("size: classic script", "client", aim=27),
+                Line("size: Strophe alone", "strophe"),
+                Line("size: its own part", "own", aim=8),
+                Line("size: worker", "worker"),
+            ],
+            sizes,
+        )
+    ],
+    tells="sizes",
+)
+
+DELAYS = Page(
+    "From save() to the page's callback",
+    [
+        "One save at a time, with a pause of random length before each, and one page that hears of",
+        "it in Chromium, through nginx; the transports take turns.  Heard: onItem was called.",
+        "Acknowledged: Django has the server's answer.  The ratio is that of BOSH to WebSocket, of",
+        "the p50.  The pages share their connection with other tabs, as is the default.",
+    ],
+    [
+        Waits(
+            [
+                Line("browser, WebSocket: heard", "WebSocket: heard", clock="wall"),
+                Line("browser, BOSH: heard", "BOSH: heard", "WebSocket: heard", clock="wall"),
+                Line("browser, WebSocket: acknowledged", "WebSocket: acknowledged", clock="wall"),
+                Line(
+                    "browser, BOSH: acknowledged",
+                    "BOSH: acknowledged",
+                    "WebSocket: acknowledged",
+                    clock="wall",
+                ),
+            ],
+            delays,
+        )
+    ],
+    tells="ratios",
+)
+
+WORDS = {
+    "ejabberd": "ejabberd restarts",
+    "nginx": "nginx reloads",
+    "network": "network returns",
+}
+
+RECOVERY = Page(
+    "Right again",
+    [
+        "A row is saved during each disturbance; a page is right when it is online and has told of",
+        "it.  ejabberd is killed and started again: since it listens; the publisher has to come back",
+        "first.  nginx reloads: since its old workers were ended with all that they served; a reload",
+        "alone cuts nothing.  The network is away for 60 seconds (5 with --quick).  The page has a",
+        "connection of its own, from which alone a network can be taken away.",
+    ],
+    [
+        Spans(
+            [
+                Line(f"{words}, {transport}", f"{disturbance}, {transport}", clock="wall")
+                for disturbance, words in WORDS.items()
+                for transport in TRANSPORTS
+            ],
+            spans,
+        )
+    ],
+    tells="spans",
+)
