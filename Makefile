@@ -38,8 +38,8 @@ soak: SEED ?= 1
 soak: programs $(VENV)/ready  ## lose nothing for SECONDS=300 while everything fails, as SEED=1 decides
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
-bench: PROGRAMS := venv erl ejabberd openssl postgres
-bench: programs $(VENV)/ready  ## measure what saves cost, and the outbox; `python -m bench --help` has more
+bench: PROGRAMS += chromium postgres
+bench: programs $(VENV)/ready $(BUILT)  ## measure saves, the outbox and pages; `python -m bench --help` has more
 	@exec $(BIN)/python -m bench
 
 lint: $(VENV)/ready $(NPM_READY)  ## check style and types of Python and JavaScript

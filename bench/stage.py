@@ -8,7 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ NOTE = """([node, options]) => {
         },
         leave: () => bench.subscription.unsubscribe(),
         heard: (number) => heard[number] ?? 0,
+        online: () => online,
         right: (number) => online && heard[number] ? Math.max(online, heard[number]) : 0,
     };
 }"""
@@ -64,8 +65,9 @@ class Tab:
         self._browser = browser
         self._page = page
 
-    def note(self, options: Mapping[str, Any]) -> None:
-        """Make a client, with such options."""
+    def open(self, url: str, options: Mapping[str, Any]) -> None:
+        """Make a client on a page, with such options."""
+        self._browser.call(lambda: self._page.goto(url))
         self._ask(NOTE, [NODE, dict(options)])
 
     def listen(self) -> None:
@@ -78,12 +80,16 @@ class Tab:
         self._ask("() => bench.leave()")
 
     def heard(self, number: int) -> float:
-        """When it heard of a save, in milliseconds since 1970."""
-        return float(self._until("(n) => bench.heard(n)", "it hears of a save", number))
+        """When it heard of a save; as Django's ``time.time()``."""
+        return self._time("(n) => bench.heard(n)", "it hears of a save", number)
+
+    def online(self) -> float:
+        """Since when it is online."""
+        return self._time("() => bench.online()", "it is online")
 
     def right(self, number: int) -> float:
-        """When it was online and had heard of a save, in milliseconds since 1970."""
-        return float(self._until("(n) => bench.right(n)", "it is right again", number))
+        """When it was online and had heard of a save."""
+        return self._time("(n) => bench.right(n)", "it is right again", number)
 
     def set_offline(self, offline: bool) -> None:
         """Take its network away, or give it back."""
@@ -93,6 +99,9 @@ class Tab:
 
     def _ask(self, script: str, argument: Any = None) -> Any:
         return self._browser.call(lambda: self._page.evaluate(script, argument))
+
+    def _time(self, script: str, what: str, argument: Any = None) -> float:
+        return float(self._until(script, what, argument)) / 1000
 
     def _until(self, script: str, what: str, argument: Any = None) -> Any:
         try:
@@ -120,15 +129,17 @@ class Browser:
         """What a function returns that runs in the browser's thread."""
         return self._thread.submit(function).result()
 
-    def open(self, url: str, options: Mapping[str, Any]) -> Tab:
-        """A tab that listens, in a context of its own.
-
-        :param options: those of its PubSubClient.
-        """
-        tab = Tab(self, self.call(lambda: self._open(url)))
-        tab.note(options)
-        tab.listen()
-        return tab
+    @contextmanager
+    def tab(self, url: str, options: Mapping[str, Any]) -> Iterator[Tab]:
+        """A tab that listens, of a visitor of its own, as long as the block lasts."""
+        context = self.call(lambda: self._browser.new_context())
+        try:
+            tab = Tab(self, self.call(context.new_page))
+            tab.open(url, options)
+            tab.listen()
+            yield tab
+        finally:
+            self.call(context.close)
 
     # Private
 
@@ -145,11 +156,6 @@ class Browser:
             self._running.close()
             raise
 
-    def _open(self, url: str) -> Page:
-        page = self._browser.new_context().new_page()
-        page.goto(url)
-        return page
-
 
 class Stage:
     """The servers and the browser."""
@@ -158,10 +164,10 @@ class Stage:
         self.servers = servers
         self._browser = browser
 
-    def tab(self, **options: Any) -> Tab:
-        """Open a tab; it takes the options of its PubSubClient."""
+    def tab(self, **options: Any) -> AbstractContextManager[Tab]:
+        """A tab that listens, as long as the block lasts; its PubSubClient gets the options."""
         url = f"http://127.0.0.1:{self.servers.ports.nginx}/static/page.html"
-        return self._browser.open(url, options)
+        return self._browser.tab(url, options)
 
     def reload_nginx(self) -> list[psutil.Process]:
         """Reload nginx; returns its old workers, which serve what is open."""

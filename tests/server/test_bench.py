@@ -55,11 +55,29 @@ def test_the_outbox_is_measured_with_both_databases(open_folder: Path):
     assert list(open_folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", ["xmpp:", "relay: PostgreSQL", "outbox, PostgreSQL: ack"])
-def test_ctrl_c_ends_it_with_its_servers(open_folder: Path, line: str):
+def test_pages_are_measured_in_a_browser(tmp_path: Path):
+    patterns = ["--only", "size: ", "--only", "browser, BOSH: heard", "--only", "nginx reloads"]
+    with start(tmp_path, "--quick", *patterns) as process:
+        tables, progress = process.communicate(timeout=100)
+    assert process.returncode == 0, progress
+    for words in ("size: its own part", "browser, BOSH: heard", "nginx reloads, WebSocket"):
+        assert words in tables
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("xmpp:", "measuring"),
+        ("relay: PostgreSQL", "measuring"),
+        ("outbox, PostgreSQL: ack", "measuring"),
+        ("network returns", "network: 1 of"),
+    ],
+)
+def test_ctrl_c_ends_it_with_its_servers(open_folder: Path, line: str, words: str):
     with start(open_folder, "--only", line) as process:
         assert process.stderr is not None
-        until(lambda: "measuring" in process.stderr.readline(), "the first measurement")
+        until(lambda: words in process.stderr.readline(), "the first measurement")
         process.send_signal(signal.SIGINT)
         _, progress = process.communicate(timeout=60)
     assert process.returncode == 130

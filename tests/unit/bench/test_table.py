@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from bench.measure import Comparison, Delays, Spread, Task
-from bench.pages import Conditions, Line, Page, Result, Run, Turns, Waits
+from bench.measure import Comparison, Delays, Size, Spread, Task
+from bench.pages import Conditions, Line, Page, Result, Run, Sizes, Spans, Turns, Waits
 from bench.table import aligned, page_text, page_values
 
 PAGE = Page("Cost of it", ["How it was measured."], [])
@@ -52,6 +52,42 @@ def test_a_page_of_delays_shows_half_and_99_of_100_and_the_worst():
     ]
     (line,) = page_values(page, results)["lines"]
     assert (line["p50"], line["p99"], line["clock"]) == (9.96, 20, "wall")
+
+
+def test_a_page_of_ratios_shows_that_of_the_p50_to_the_base():
+    page = Page("Delays", [], [], tells="ratios")
+    waits = Waits(
+        [Line("one", "a"), Line("other", "b", "a")], lambda _: {"a": [4.0], "b": [5.0, 9.0]}
+    )
+    one, other = waits.results(Conditions(1, 1, {}), waits.lines)
+    lines = [line.split() for line in page_text(page, [one, other]).splitlines()[4:6]]
+    assert lines == [
+        ["one", "4.0", "4.0", "4.0", "1"],
+        ["other", "5.0", "9.0", "9.0", "2", "1.25"],
+    ]
+    first, second = page_values(page, [one, other])["lines"]
+    assert ("ratio" in first, second["ratio"]) == (False, 1.25)
+
+
+def test_a_page_of_spans_shows_seconds_and_measures_what_is_chosen():
+    wanted = []
+
+    def spans(conditions: Conditions, tasks):
+        wanted.extend(tasks)
+        return {task: [1.0, 2.0, 4.0] for task in tasks}
+
+    run = Spans([Line("short", "a"), Line("long", "b", aim=3)], spans)
+    (result,) = run.results(Conditions(1, 1, {}), run.chosen(["long"]))
+    assert wanted == ["b"]
+    text = page_text(Page("Right again", [], [], tells="spans"), [result])
+    assert text.splitlines()[4].split() == ["long", "2.00", "1.50", "…", "3.00", "≤", "3"]
+
+
+def test_a_page_of_sizes_shows_bytes_and_marks_what_is_above_the_aim_in_kilobytes():
+    run = Sizes([Line("script", "a", aim=27)], lambda: {"a": Size(90_000, 27_001)})
+    (result,) = run.results(Conditions(1, 1, {}), run.lines)
+    text = page_text(Page("Sizes", [], [], tells="sizes"), [result])
+    assert text.splitlines()[4].split() == ["script", "90000", "27001", "≤", "27", "!"]
 
 
 def test_json_has_the_same_figures():
