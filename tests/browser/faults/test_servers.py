@@ -2,6 +2,8 @@
 
 import os
 import signal
+import uuid
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -11,16 +13,35 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def pages(demo, editor):
+def before():
+    """What the last statuses end with before the fault; no other test uses it."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def pages(demo, editor, before):
     """A page over each transport, and something for them to show."""
-    editor.stir("before")
+    editor.stir(before)
     editor.settle()
     return [demo("?transport=websocket"), demo("?transport=bosh")]
 
 
+def is_on_disk(site, text):
+    """Whether ejabberd would know a text after a crash, by Mnesia's log or by its tables."""
+    spool = site.stack.folder / "spool"
+    files = [spool / "LATEST.LOG", spool / "PREVIOUS.LOG", *spool.glob("pubsub_item.*")]
+    for file in files:
+        with suppress(FileNotFoundError):  # Mnesia is moving from one to the other
+            if text.encode() in file.read_bytes():
+                return True
+    return False
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_ejabberd_is_restarted(pages, editor, site, end):
+def test_ejabberd_is_restarted(pages, editor, site, before, end):
     ejabberd = site.stack.ejabberd
+    if end == "kill":  # what it has acknowledged it forgets if it has not written it down yet
+        until(lambda: is_on_disk(site, f"created and changed {before}"), "the items are on disk")
     getattr(ejabberd, end)()
     for page in pages:
         uncertain(page)
