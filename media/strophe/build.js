@@ -10,7 +10,7 @@ import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
 
-import { slimStrophe, stropheVersion } from "./strophe.js";
+import { shortNames, slimStrophe, stropheVersion } from "./strophe.js";
 import { writeTypes } from "./types.js";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -71,6 +71,7 @@ const worker = await bundle("pubsub.worker.js", {
   // Strophe's worker starts itself when this is there; ours has its own way.
   define: { addEventListener: "undefined" },
 });
-const define = { WORKER_BUILD: JSON.stringify(createHash("sha256").update(worker).digest("hex")) };
-await bundle("pubsub.client.js", { entryPoints: ["src/global.js"], format: "iife", define });
-await bundle("pubsub.client.mjs", { entryPoints: ["src/index.js"], format: "esm", define });
+const hash = createHash("sha256").update(worker).digest("hex").slice(0, 12);
+const client = { define: { WORKER_BUILD: JSON.stringify(hash) }, ...(await shortNames()) };
+await bundle("pubsub.client.js", { ...client, entryPoints: ["src/global.js"], format: "iife" });
+await bundle("pubsub.client.mjs", { ...client, entryPoints: ["src/index.js"], format: "esm" });

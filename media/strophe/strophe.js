@@ -35,6 +35,18 @@ export async function stropheVersion() {
 }
 
 /**
+ * Strophe's private names may become short ones, but for those by which a page and the worker call
+ * each other's methods: the two are bundled apart.
+ * @returns {Promise<import("esbuild").BuildOptions>}
+ */
+export async function shortNames() {
+  const talkers = ["shared-connection-worker.ts", "transports/worker-websocket.ts"];
+  const texts = await Promise.all(talkers.map((name) => readFile(SOURCES + name, "utf8")));
+  const spoken = texts.flatMap((text) => text.match(/(?<=')_\w+(?=')/g) ?? []);
+  return { mangleProps: /^_./, reserveProps: new RegExp(`^(${[...new Set(spoken)].join("|")})$`) };
+}
+
+/**
  * An esbuild plugin: `import … from "strophe.js"` means Strophe's sources, by the table.
  * @param {Record<string, string>} [table]
  */

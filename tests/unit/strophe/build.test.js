@@ -45,9 +45,9 @@ test("the worker's script waits for tabs, once", async () => {
   assert.deepEqual(Object.keys(worker), [...given, "onconnect"]);
 });
 
-test("both scripts know the worker of their build", { todo: "no client shares yet" }, async () => {
+test("both scripts know the worker of their build", async () => {
   const worker = await readFile(built("pubsub.worker.js"));
-  const hash = createHash("sha256").update(worker).digest("hex");
+  const hash = createHash("sha256").update(worker).digest("hex").slice(0, 12);
   for (const name of ["pubsub.client.js", "pubsub.client.mjs"]) {
     assert.ok((await readFile(built(name), "utf8")).includes(hash), name);
   }
