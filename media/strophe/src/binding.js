@@ -4,23 +4,14 @@ import { fill, parts, ROW } from "./rows.js";
 /** @typedef {import("./collection.js").Collection} Collection */
 /** @typedef {import("./payloads.js").Item} Item */
 
-/**
- * @typedef {object} Settings
- * @property {string} node
- * @property {Element} model  what a row is a copy of
- * @property {boolean} byFields  whether it shows fields; else the page fills it
- * @property {((one: Item, other: Item) => number) | undefined} compare
- * @property {number} limit
- */
-
 const LIST = "data-pubsub-collection";
 
-/** Clocks differ, and a view reads its rows before the page is rendered. */
+/** How far the clocks of the site's machines may be apart. */
 const MARGIN = 60_000; // milliseconds
 /** Where there are no animation frames. */
 const WITHOUT_FRAMES = 100; // milliseconds
 
-/** @type {WeakMap<Element, () => void>} what undoes it */
+/** @type {WeakMap<Element, List>} */
 const bound = new WeakMap();
 
 /**
@@ -35,21 +26,26 @@ export function bind(root, follow, since = "") {
   if (root instanceof Element && root.hasAttribute(LIST)) {
     found.unshift(root);
   }
-  const settings = found.map(settingsOf); // all are checked before the first is touched
-  const undos = found.map((element, index) => {
-    const undo = bound.get(element) ?? start(element, settings[index], follow, since);
-    bound.set(element, undo);
-    return undo;
-  });
-  return undos.length === 1 ? undos[0] : () => undos.forEach((undo) => undo());
+  // All are checked before the first is touched.
+  const lists = found.map((element) => bound.get(element) ?? new List(element, since));
+  lists.forEach((list) => list.follow(follow));
+  return lists.length === 1 ? lists[0].undo : () => lists.forEach((list) => list.undo());
 }
 
 /** One element of the page, whose rows are the items of a collection. */
 class List {
   #element;
-  #settings;
-  #collection;
+  #node;
+  /** What a row is a copy of. */
+  #model;
+  /** Whether it shows fields; else the page fills it. */
+  #byFields;
+  #compare;
+  #limit;
+  /** What was published from then on the page may not show. */
   #fresh;
+  /** @type {Collection} */
+  #collection = /** @type {any} */ (undefined);
   #synced = false;
   #ended = false;
   /** @type {string[]} in the order of the last time: hardly anything to sort */
@@ -64,28 +60,47 @@ class List {
 
   /**
    * @param {Element} element
-   * @param {Settings} settings
-   * @param {Collection} collection
-   * @param {number} fresh  what was published from then on the page may not show
+   * @param {string} since
+   * @throws {Error} when it could never be a list
    */
-  constructor(element, settings, collection, fresh) {
+  constructor(element, since) {
+    const models = templateOf(element)?.content.children ?? [];
+    const order = element.getAttribute("data-pubsub-order") ?? undefined;
+    const limit = Number(element.getAttribute("data-pubsub-limit") ?? Infinity);
+    if (models.length !== 1 || !/^-?[^-]/.test(order ?? "pk") || !(limit >= 1)) {
+      const tag = /** @type {Element} */ (element.cloneNode()).outerHTML;
+      throw new Error(`${tag} needs a <template> with one element, a field as order, a limit from 1`);
+    }
     // The collection holds us: an element that the page has forgotten must not stay with it.
     this.#element = new WeakRef(element);
-    this.#settings = settings;
-    this.#collection = collection;
-    this.#fresh = fresh;
-    collection.addEventListener("change", ({ detail }) => this.#onChange(detail));
-    collection.ready.then(() => this.#later());
+    this.#node = element.getAttribute(LIST) ?? "";
+    this.#model = document.importNode(models[0], true);
+    this.#model.setAttribute(ROW, "");
+    this.#byFields = parts(this.#model).length;
+    this.#compare = order && comparison(order);
+    this.#limit = limit;
+    this.#fresh = Date.parse(since) - MARGIN;
   }
 
-  undo() {
+  /** @param {(node: string) => Collection} follow */
+  follow(follow) {
+    const element = this.#element.deref();
+    if (element && !this.#collection) {
+      this.#collection = follow(this.#node);
+      bound.set(element, this);
+      this.#collection.addEventListener("change", ({ detail }) => this.#onChange(detail));
+      this.#collection.ready.then(() => this.#later());
+    }
+  }
+
+  undo = () => {
     this.#ended = true;
     this.#collection.close();
     const element = this.#element.deref();
     if (element) {
       bound.delete(element);
     }
-  }
+  };
 
   // Private
 
@@ -125,39 +140,33 @@ class List {
   /** The items to be shown. Where a row shows fields, an item without any has nothing to say. */
   #items() {
     const all = this.#collection;
-    const { byFields, compare, limit } = this.#settings;
-    const items = [...(compare ? new Set([...this.#ids, ...all.keys()]) : all.keys())]
+    const items = [...(this.#compare ? new Set([...this.#ids, ...all.keys()]) : all.keys())]
       .map((id) => /** @type {Item} */ (all.get(id)))
-      .filter((item) => item && (!byFields || fieldsOf(item)));
-    if (compare) {
-      this.#ids = items.sort(compare).map(({ id }) => id);
+      .filter((item) => item && (!this.#byFields || fieldsOf(item)));
+    if (this.#compare) {
+      this.#ids = items.sort(this.#compare).map(({ id }) => id);
     }
-    return items.slice(0, limit);
+    return items.slice(0, this.#limit);
   }
 
   /** @param {Element} element @param {Item[]} items */
   #reconcile(element, items) {
-    const rows = this.#rows(element, new Set(items.map(({ id }) => id)));
-    const places = new Map([...rows.keys()].map((id, place) => [id, place]));
-    const stay = staying(items.map(({ id }) => places.get(id) ?? -1));
-    /** @type {Element | undefined} */
-    const last = [...rows.values()].at(-1);
+    const there = this.#rows(element, new Set(items.map(({ id }) => id)));
+    const rows = items.map(({ id }) => there.get(id) ?? this.#create(id));
+    const places = new Map([...there.values()].map((row, place) => [row, place]));
+    const stay = staying(rows.map((row) => places.get(row) ?? -1));
+    const last = [...there.values()].at(-1);
     let next = last ? last.nextSibling : templateOf(element) ?? null;
-    /** @type {[Element, Item][]} */
-    const filled = [];
-    for (let index = items.length; index--; ) {
-      const item = items[index];
-      const row = rows.get(item.id) ?? this.#create(item.id);
-      if (this.#fill(row, item)) {
-        filled.push([row, item]);
-      }
+    const filled = rows.filter((row, index) => this.#fill(row, items[index]));
+    for (let index = rows.length; index--; ) {
       if (!stay.has(index)) {
-        move(element, row, next);
+        move(element, rows[index], next);
       }
-      next = row;
+      next = rows[index];
     }
-    for (const [row, item] of filled.reverse()) {
-      row.dispatchEvent(new CustomEvent("pubsub:row", { bubbles: true, detail: { item } }));
+    for (const row of filled) {
+      const detail = { item: this.#shown.get(row) };
+      row.dispatchEvent(new CustomEvent("pubsub:row", { bubbles: true, detail }));
     }
   }
 
@@ -171,10 +180,7 @@ class List {
     const rows = new Map();
     const found = [...element.children].filter((child) => child.hasAttribute(ROW));
     if (!this.#collection.size && found.some((row) => !this.#shown.has(row))) {
-      console.warn(
-        `${this.#settings.node} is empty, so the page's rows go. If they were saved before their ` +
-          "model was registered: publish_rows()",
-      );
+      console.warn(`${this.#node} is empty; publish_rows() brings in what was saved before`);
     }
     for (const row of found) {
       const id = row.getAttribute(ROW) ?? "";
@@ -189,7 +195,7 @@ class List {
 
   /** @param {string} id */
   #create(id) {
-    const row = document.importNode(this.#settings.model, true);
+    const row = /** @type {Element} */ (this.#model.cloneNode(true));
     row.setAttribute(ROW, id);
     return row;
   }
@@ -200,14 +206,12 @@ class List {
    * @param {Item} item
    */
   #fill(row, item) {
-    const former = this.#shown.get(row);
-    const rendered = !former && row.parentNode;
+    const former = this.#shown.get(row) ?? (row.parentNode && !this.#isNews(item) ? item : undefined);
     this.#shown.set(row, item);
-    if (former === item || (rendered && !this.#isNews(item))) {
-      return false;
+    if (former !== item) {
+      fill(row, item, former);
     }
-    fill(row, item, former);
-    return true;
+    return former !== item;
   }
 
   /** @param {Item} item */
@@ -217,48 +221,6 @@ class List {
 }
 
 // Private
-
-/**
- * @param {Element} element
- * @param {Settings} settings
- * @param {(node: string) => Collection} follow
- * @param {string} since
- */
-function start(element, settings, follow, since) {
-  const list = new List(element, settings, follow(settings.node), Date.parse(since) - MARGIN);
-  return () => list.undo();
-}
-
-/**
- * What an element says of its list.
- * @param {Element} element
- * @returns {Settings}
- * @throws {Error} when it could never be one
- */
-function settingsOf(element) {
-  const tag = /** @type {Element} */ (element.cloneNode()).outerHTML;
-  const models = templateOf(element)?.content.children ?? [];
-  if (models.length !== 1) {
-    throw new Error(`A list needs a <template> with one element, not ${models.length}: ${tag}`);
-  }
-  const order = element.getAttribute("data-pubsub-order");
-  if (order !== null && !/^-?[^-]/.test(order)) {
-    throw new Error(`A list's order is "pk" or a field, after a "-" for the reverse: ${tag}`);
-  }
-  const limit = Number(element.getAttribute("data-pubsub-limit") ?? Infinity);
-  if (!(limit >= 1)) {
-    throw new Error(`A list's limit is a number from 1 on: ${tag}`);
-  }
-  const model = /** @type {Element} */ (models[0].cloneNode(true));
-  model.setAttribute(ROW, "");
-  return {
-    node: element.getAttribute(LIST) ?? "",
-    model,
-    byFields: parts(model).length > 0,
-    compare: order === null ? undefined : comparison(order),
-    limit,
-  };
-}
 
 /** @param {Element} element */
 function templateOf(element) {

@@ -10,6 +10,8 @@ const FIELD = "data-pubsub-field";
 const ATTR = "data-pubsub-attr";
 const PART = `[${FIELD}],[${ATTR}]`;
 
+// Attributes that run nothing by themselves.
+const NAME = /^(?!(on.*|style|srcdoc)$)[\w:.-]+$/i;
 // Attributes that hold an address, those of SVG and of animations that set one among them.
 const ADDRESS =
   /^(.*:)?(href|src(set)?|(form)?action|poster|cite|data|background|ping|from|to|by|values)$/i;
@@ -38,21 +40,19 @@ export function parts(row) {
  * @param {Item} [former]  what the row was filled from before
  */
 export function fill(row, item, former) {
-  /** @param {string} field @param {(value: unknown) => void} write */
-  const change = (field, write) => {
-    const value = valueOf(item, field);
-    if (!former || JSON.stringify(valueOf(former, field)) !== JSON.stringify(value)) {
-      write(value);
-    }
-  };
-  for (const element of parts(row)) {
-    for (const pair of element.getAttribute(ATTR)?.match(/\S+/g) ?? []) {
+  const isSame = (/** @type {string} */ field) =>
+    former && JSON.stringify(valueOf(former, field)) === JSON.stringify(valueOf(item, field));
+  for (const part of parts(row)) {
+    for (const pair of part.getAttribute(ATTR)?.match(/\S+/g) ?? []) {
       const [, name = "", field = ""] = /^(.+):(.+)$/.exec(pair) ?? [];
-      change(field, (value) => setAttribute(element, name, value, pair));
+      if (!isSame(field)) {
+        setAttribute(part, name, valueOf(item, field), pair);
+      }
     }
-    const field = element.getAttribute(FIELD);
-    if (field) {
-      change(field, (value) => setText(element, textOf(value), field));
+    const field = part.getAttribute(FIELD);
+    const text = field && textOf(valueOf(item, field));
+    if (field && !isSame(field) && part.textContent !== text) {
+      part.textContent = text;
     }
   }
 }
@@ -63,11 +63,9 @@ export function fill(row, item, former) {
  * @param {string} text
  */
 export function isHarmless(name, text) {
-  if (!/^[\w:.-]+$/.test(name) || /^(on.*|style|srcdoc)$/i.test(name)) {
-    return false;
-  }
   try {
-    return !ADDRESS.test(name) || HARMLESS.test(new URL(text, "https://relative").protocol);
+    const { protocol } = new URL(ADDRESS.test(name) ? text : "", "https://relative");
+    return NAME.test(name) && HARMLESS.test(protocol);
   } catch {
     return false;
   }
@@ -75,22 +73,13 @@ export function isHarmless(name, text) {
 
 // Private
 
-/** @param {Element} element @param {string} text @param {string} field */
-function setText(element, text, field) {
-  if (/^(script|style)$/i.test(element.localName)) {
-    refuse(`${FIELD}="${field}" in <${element.localName}>`, text);
-  } else if (element.textContent !== text) {
-    element.textContent = text;
-  }
-}
-
 /** @param {Element} element @param {string} name @param {unknown} value @param {string} pair */
 function setAttribute(element, name, value, pair) {
   const spoken = /^(aria|data)-/.test(name); // there false is a value, and no absence
   const text = value === true && !spoken ? "" : textOf(value);
   const harmless = isHarmless(name, text);
   if (!harmless) {
-    refuse(`${ATTR}="${pair}"`, text);
+    refuse(pair, text);
   }
   if (!harmless || value === undefined || value === null || (value === false && !spoken)) {
     element.removeAttribute(name);
@@ -104,10 +93,10 @@ function textOf(value) {
   return value === Object(value) ? JSON.stringify(value) : String(value ?? "");
 }
 
-/** @param {string} what @param {string} text */
-function refuse(what, text) {
-  if (!reported.has(what)) {
-    reported.add(what);
-    report(new Error(`${what} may not be ${JSON.stringify(text.slice(0, 200))}`));
+/** @param {string} pair @param {string} text */
+function refuse(pair, text) {
+  if (!reported.has(pair)) {
+    reported.add(pair);
+    report(new Error(`${ATTR}="${pair}" refuses ${JSON.stringify(text.slice(0, 200))}`));
   }
 }
