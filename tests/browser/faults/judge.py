@@ -13,6 +13,13 @@ from tests.waiting import until
 NEWEST = 50  # rows on a page of the demo
 
 
+SCREEN = """() => Array.from(document.querySelectorAll("#statuses > li"), (row) => [
+    row.dataset.pubsubId,
+    row.querySelector(".nick").textContent,
+    row.querySelector(".message").textContent,
+])"""
+
+
 class Row(NamedTuple):
     """A status, as it is stored and as it is shown."""
 
@@ -31,14 +38,29 @@ def stored(site: Site) -> list[Row]:
 
 def shown(page: Page) -> list[Row]:
     """What a page of the demo shows, from the top."""
-    rows = page.evaluate(
-        """() => Array.from(document.querySelectorAll("#statuses > li"), (row) => [
-            row.dataset.pubsubId ?? row.dataset.id,
-            row.querySelector(".nick").textContent,
-            row.querySelector(".message").textContent,
-        ])"""
+    return [Row(*row) for row in page.evaluate(SCREEN)]
+
+
+def note_screens(page: Page) -> None:
+    """Let a page note what it shows when it says that it is online: the next frame is painted."""
+    page.evaluate(
+        f"""() => {{
+            const screen = {SCREEN};
+            const connection = document.getElementById("connection");
+            window.screens = [];
+            new MutationObserver(() => {{
+                if (connection.dataset.state === "online") {{
+                    requestAnimationFrame(() => screens.push(screen()));
+                }}
+            }}).observe(connection, {{attributeFilter: ["data-state"]}});
+        }}"""
     )
-    return [Row(*row) for row in rows]
+
+
+def right_at_once(page: Page, site: Site) -> None:
+    """Wait until a page says that it is online again, and see that it was right then."""
+    page.wait_for_function("() => screens.length")
+    assert [Row(*row) for row in page.evaluate("() => screens[0]")] == stored(site)
 
 
 def state(page: Page) -> str:

@@ -1,6 +1,8 @@
 """What may stand between a page and the site: nginxes set up otherwise, and a slow network."""
 
 import asyncio
+import base64
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -54,6 +56,19 @@ def websocket_at(port: int) -> Change:
 def ejabberd_at(port: int, stack: Stack) -> Change:
     """An nginx that finds ejabberd behind another port."""
     return lambda site: site.replace(f"127.0.0.1:{stack.ports.http};", f"127.0.0.1:{port};")
+
+
+async def open_and_hang(link: Link) -> None:
+    """Open a WebSocket (RFC 6455 §4.2), and say nothing in it; for an ``Impostor``."""
+    request = await link.hear()
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", request, re.I)
+    assert key is not None
+    guid = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(key[1] + guid).digest())
+    link.writer.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )
 
 
 class Slow(Proxy):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.faults.judge import right, state, uncertain
+from tests.browser.faults.judge import note_screens, right, right_at_once, state, uncertain
 from tests.browser.faults.network import Slow
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -16,6 +16,7 @@ def transport(request):
 def test_without_a_network_for_a_while_nothing_is_missed(demo, editor, site, transport):
     page = demo(f"?shared=0&transport={transport}")  # a worker's network cannot be taken away
     page.context.set_offline(True)
+    uncertain(page)
     editor.stir("while there is no network")
     editor.settle()
     page.context.set_offline(False)
@@ -25,11 +26,13 @@ def test_without_a_network_for_a_while_nothing_is_missed(demo, editor, site, tra
 def test_the_connections_break_and_the_screen_is_right_again(demo, editor, site, transport):
     with Proxy(site.stack.ports.nginx) as proxy:
         page = demo(f"?transport={transport}", at=f"http://127.0.0.1:{proxy.port}/")
+        note_screens(page)
         proxy.go_down()
         uncertain(page)
         editor.stir("while nothing gets through")
         editor.settle()
         proxy.come_up()
+        right_at_once(page, site)
         right(page, site)
 
 

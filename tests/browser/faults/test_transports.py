@@ -3,7 +3,13 @@
 import pytest
 
 from tests.browser.faults.judge import right
-from tests.browser.faults.network import front, websocket_at, without_upgrade, without_websocket
+from tests.browser.faults.network import (
+    front,
+    open_and_hang,
+    websocket_at,
+    without_upgrade,
+    without_websocket,
+)
 from tests.proxy import Impostor
 
 TRANSPORT = "() => sessionStorage.getItem('pubsub-transport')"
@@ -21,7 +27,10 @@ def test_where_nginx_breaks_websocket_a_page_takes_bosh(demo, editor, site, tmp_
 def test_where_websocket_hangs_a_page_takes_bosh_and_does_not_try_again(
     demo, editor, site, tmp_path
 ):
-    with Impostor() as silent, front(site.stack, tmp_path, websocket_at(silent.port)) as url:
+    with (
+        Impostor(open_and_hang) as silent,
+        front(site.stack, tmp_path, websocket_at(silent.port)) as url,
+    ):
         page = demo(at=url)
         assert page.evaluate(TRANSPORT) == "bosh"
         editor.stir("over BOSH")
