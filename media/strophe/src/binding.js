@@ -89,7 +89,8 @@ class List {
       this.#collection = follow(this.#node);
       bound.set(element, this);
       this.#collection.addEventListener("change", ({ detail }) => this.#onChange(detail));
-      this.#collection.ready.then(() => this.#later());
+      // At once: who is told that the page is online finds it so.
+      this.#collection.addEventListener("sync", () => this.#draw());
     }
   }
 

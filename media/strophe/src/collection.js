@@ -7,6 +7,7 @@
  *
  * Event "change": its `detail` is a Change; one for each notification, and for each catch-up that
  * brought something. All three of its lists are empty when nothing but the order has changed.
+ * Event "sync": a catch-up is over, and nothing is missing.
  * Event "error": its `detail` is the PubSubError with which the server refused to tell. Who does
  * not listen to it finds it in the console.
  *
@@ -52,7 +53,7 @@ export class Collection extends Map {
   }
 
   /**
-   * @param {"change" | "error"} type
+   * @param {"change" | "sync" | "error"} type
    * @param {(event: CustomEvent) => void} listener
    * @param {boolean | AddEventListenerOptions} [options]
    */
@@ -62,7 +63,7 @@ export class Collection extends Map {
   }
 
   /**
-   * @param {"change" | "error"} type
+   * @param {"change" | "sync" | "error"} type
    * @param {(event: CustomEvent) => void} listener
    * @param {boolean | EventListenerOptions} [options]
    */
@@ -135,6 +136,7 @@ export class Collection extends Map {
       this.#replace(items);
     }
     this.#onReady(this);
+    this.#dispatch("sync");
   }
 
   /** @param {Item[]} items */
@@ -175,7 +177,7 @@ export class Collection extends Map {
     this.#dispatch("change", { added, updated, removed });
   }
 
-  /** @param {string} type @param {unknown} detail */
+  /** @param {string} type @param {unknown} [detail] */
   #dispatch(type, detail) {
     this.#events.dispatchEvent(new CustomEvent(type, { detail }));
   }
