@@ -2,10 +2,11 @@ import { Strophe } from "strophe.js";
 
 import { isWebSocket } from "./config.js";
 import { PubSubError } from "./errors.js";
+import { Pending } from "./pending.js";
 import { isolated } from "./report.js";
 import { NO_MECHANISM, SaslConnection } from "./sasl.js";
 import { SharedStream } from "./sharing.js";
-import { iq, parseError, ping } from "./stanzas.js";
+import { iq, ping } from "./stanzas.js";
 import { child, parseXml, xml } from "./xml.js";
 
 /** @typedef {import("./credentials.js").Login} Login */
@@ -53,8 +54,7 @@ export class Session {
   #sid = "";
   #rid = 0;
   #requests = 0;
-  /** @type {Map<string, {to: string, settle: (answer: Element | PubSubError) => void}>} */
-  #pending = new Map();
+  #pending = new Pending();
   #heard = performance.now();
 
   /**
@@ -109,27 +109,13 @@ export class Session {
    * @param {number} [limit]  how long an answer may take, in milliseconds
    * @returns {Promise<Element>} the result; rejects with a PubSubError
    */
-  request(to, request, limit = ANSWER_LIMIT) {
+  async request(to, request, limit = ANSWER_LIMIT) {
     if (!this.#online) {
-      return Promise.reject(new PubSubError("Not connected", { condition: "disconnected" }));
+      throw new PubSubError("Not connected", { condition: "disconnected" });
     }
     const id = this.#strophe.getUniqueId(String(++this.#requests));
-    return new Promise((resolve, reject) => {
-      this.send(iq(to, id, request));
-      const timer = setTimeout(() => {
-        const details = { condition: "timeout", type: "wait" };
-        entry.settle(new PubSubError(`${to} did not answer in time`, details));
-      }, limit);
-      const entry = {
-        to,
-        settle: (/** @type {Element | PubSubError} */ answer) => {
-          clearTimeout(timer);
-          this.#pending.delete(id);
-          answer instanceof PubSubError ? reject(answer) : resolve(answer);
-        },
-      };
-      this.#pending.set(id, entry);
-    });
+    this.send(iq(to, id, request));
+    return this.#pending.add(to, id, limit);
   }
 
   /** @param {string} text  a stanza */
@@ -276,11 +262,7 @@ export class Session {
 
   /** @param {Element} stanza */
   #onAnswer(stanza) {
-    const entry = this.#pending.get(stanza.getAttribute("id") ?? "");
-    // Only the one who was asked may answer.
-    if (entry && stanza.getAttribute("from") === entry.to) {
-      entry.settle(stanza.getAttribute("type") === "error" ? parseError(stanza) : stanza);
-    }
+    this.#pending.answer(stanza);
     return true;
   }
 
@@ -310,9 +292,7 @@ export class Session {
     this.#open = false;
     this.#online = false;
     clearTimeout(this.#limit);
-    for (const entry of [...this.#pending.values()]) {
-      entry.settle(new PubSubError("The connection is closed", { condition: "disconnected" }));
-    }
+    this.#pending.end();
     return true;
   }
 

@@ -11,7 +11,7 @@ const FLOORS = [
   ["attention", "binding", "rows", "order", "collection", "origin", "requests"],
   ["feed", "catchup", "knowledge", "repeats", "subscription"],
   ["connection", "transports", "credentials", "backoff"],
-  ["session", "sharing", "sasl"],
+  ["session", "pending", "sharing", "sasl"],
   ["config", "stanzas", "payloads", "xml", "errors", "report"],
   ["worker"], // a house of its own
 ];
