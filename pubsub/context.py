@@ -18,6 +18,8 @@ _muted: ContextVar[bool] = ContextVar("pubsub_muted", default=False)
 _origin: ContextVar[str] = ContextVar("pubsub_origin", default="")
 _began: ContextVar[datetime | None] = ContextVar("pubsub_began", default=None)
 
+_SCOPE_KEY = "pubsub.began"
+
 
 @contextmanager
 def muted() -> Iterator[None]:
@@ -69,9 +71,16 @@ def origin_of(client_id: str) -> str:
     return base64.urlsafe_b64encode(digest)[:22].decode()
 
 
-def request_began(**_: Any) -> None:
-    """Remember this moment, for :func:`page_began` (a receiver of Django's ``request_started``)."""
-    _began.set(datetime.now(timezone.utc))
+def request_began(scope: dict[str, Any] | None = None, **_: Any) -> None:
+    """Remember this moment, for :func:`page_began` (a receiver of Django's ``request_started``).
+
+    :param scope: of ASGI.  There Django calls us in a context of our own, so it is the scope, which
+        the request brings along, that remembers.
+    """
+    moment = datetime.now(timezone.utc)
+    _began.set(moment)
+    if scope is not None:
+        scope[_SCOPE_KEY] = moment
 
 
 def request_ended(**_: Any) -> None:
@@ -79,9 +88,11 @@ def request_ended(**_: Any) -> None:
     _began.set(None)
 
 
-def page_began() -> datetime:
+def page_began(request: object = None) -> datetime:
     """A time before the page that is rendered has read anything: what was committed then it shows.
 
+    :param request: for which the page is rendered, where that is known; ASGI needs it.
     :returns: when the request came, in UTC; now, outside of requests.
     """
-    return _began.get() or datetime.now(timezone.utc)
+    scope = getattr(request, "scope", {})
+    return scope.get(_SCOPE_KEY) or _began.get() or datetime.now(timezone.utc)

@@ -38,7 +38,7 @@ def pubsub_client(context: Context) -> SafeString:
         nodes.ensure(node)
     return format_html(
         '{}\n<script src="{}"{}></script>',
-        json_script(client_configuration(), "pubsub-config"),
+        json_script(client_configuration(context.get("request")), "pubsub-config"),
         static("pubsub/pubsub.client.js"),
         _nonce_attribute(context),
     )
@@ -69,7 +69,7 @@ def pubsub_collection(source: Any, order: Any = None, limit: Any = None) -> Safe
     return format_html_join(" ", 'data-pubsub-{}="{}"', written)
 
 
-def client_configuration() -> dict[str, Any]:
+def client_configuration(request: object = None) -> dict[str, Any]:
     """What the client in a page has to know; nothing of it is secret.
 
     ``since`` is the time when the request came: what is published from then on the page may not
@@ -83,7 +83,7 @@ def client_configuration() -> dict[str, Any]:
         "guestDomain": conf.guest_domain,
         "userDomain": conf.user_domain,
         "workerUrl": _worker_url(),
-        "since": timestamp(page_began()),
+        "since": timestamp(page_began(request)),
         "nodes": {node: _description(node, publications) for node, publications in known.items()},
     }
 

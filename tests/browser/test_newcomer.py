@@ -80,7 +80,7 @@ def project(python, tmp_path):
     publications = readme_block("python", "# blog/publications.py")
     (tmp_path / "blog" / "publications.py").write_text(publications)
     (tmp_path / "blog" / "templates").mkdir()
-    page = readme_block("html+django", "{% pubsub_client %}")
+    page = readme_block("html+django", "onItem(item)")
     (tmp_path / "blog" / "templates" / "page.html").write_text(page)
     (tmp_path / "mysite" / "urls.py").write_text(URLS)
     with (tmp_path / "mysite" / "settings.py").open("a") as settings:

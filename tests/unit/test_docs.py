@@ -110,7 +110,7 @@ def test_the_templates_that_are_shown_can_be_rendered(template, register, settin
     settings.PUBSUB_BACKEND = "pubsub.backends.dummy.DummyBackend"
     register(models.Post)
     posts = [models.Post(pk=7, title="Hello")]
-    html = Template("{% load pubsub %}" + template).render(Context({"posts": posts}))
+    html = Template(template).render(Context({"posts": posts}))
     if "pubsub_collection" in template:
         assert '<ol data-pubsub-collection="/blog/Post" data-pubsub-order="-pk"' in html
         assert '<li data-pubsub-id="7"><b data-pubsub-field="title">Hello</b></li>' in html

@@ -6,8 +6,6 @@ import { fill, parts, ROW } from "./rows.js";
 
 const LIST = "data-pubsub-collection";
 
-/** How far the clocks of the site's machines may be apart. */
-const MARGIN = 60_000; // milliseconds
 /** Where there are no animation frames. */
 const WITHOUT_FRAMES = 100; // milliseconds
 
@@ -18,16 +16,15 @@ const bound = new WeakMap();
  * Keeps the lists of a page true: see PubSubClient.bind().
  * @param {ParentNode} root
  * @param {(node: string) => Collection} follow
- * @param {string} [since]  when the page was rendered
  * @returns {() => void} undoes it
  */
-export function bind(root, follow, since = "") {
+export function bind(root, follow) {
   const found = [...root.querySelectorAll(`[${LIST}]`)];
   if (root instanceof Element && root.hasAttribute(LIST)) {
     found.unshift(root);
   }
   // All are checked before the first is touched.
-  const lists = found.map((element) => bound.get(element) ?? new List(element, since));
+  const lists = found.map((element) => bound.get(element) ?? new List(element));
   lists.forEach((list) => list.follow(follow));
   return lists.length === 1 ? lists[0].undo : () => lists.forEach((list) => list.undo());
 }
@@ -42,16 +39,11 @@ class List {
   #byFields;
   #compare;
   #limit;
-  /** What was published from then on the page may not show. */
-  #fresh;
   /** @type {Collection} */
   #collection = /** @type {any} */ (undefined);
-  #synced = false;
   #ended = false;
   /** @type {string[]} in the order of the last time: hardly anything to sort */
   #ids = [];
-  /** @type {WeakSet<Item>} what came while the page was open */
-  #news = new WeakSet();
   /** @type {WeakMap<Element, Item>} what the rows show */
   #shown = new WeakMap();
   #frame = 0;
@@ -60,10 +52,9 @@ class List {
 
   /**
    * @param {Element} element
-   * @param {string} since
    * @throws {Error} when it could never be a list
    */
-  constructor(element, since) {
+  constructor(element) {
     const models = templateOf(element)?.content.children ?? [];
     const order = element.getAttribute("data-pubsub-order") ?? undefined;
     const limit = Number(element.getAttribute("data-pubsub-limit") ?? Infinity);
@@ -79,7 +70,6 @@ class List {
     this.#byFields = parts(this.#model).length;
     this.#compare = order && comparison(order);
     this.#limit = limit;
-    this.#fresh = Date.parse(since) - MARGIN;
   }
 
   /** @param {(node: string) => Collection} follow */
@@ -88,7 +78,7 @@ class List {
     if (element && !this.#collection) {
       this.#collection = follow(this.#node);
       bound.set(element, this);
-      this.#collection.addEventListener("change", ({ detail }) => this.#onChange(detail));
+      this.#collection.addEventListener("change", () => this.#later());
       // At once: who is told that the page is online finds it so.
       this.#collection.addEventListener("sync", () => this.#draw());
     }
@@ -104,16 +94,6 @@ class List {
   };
 
   // Private
-
-  /** @param {import("./collection.js").Change} change */
-  #onChange({ added, updated }) {
-    // The first synchronization says what there is; all else says what is new.
-    if (this.#synced || !this.#collection.synced) {
-      [...added, ...updated].forEach((item) => this.#news.add(item));
-    }
-    this.#synced = this.#collection.synced;
-    this.#later();
-  }
 
   /**
    * Draws at most once for each frame. A tab in the background has none: there a timer draws, as
@@ -202,22 +182,18 @@ class List {
   }
 
   /**
-   * Whether a row had to be filled: a row of Django's is as good as new, unless the item is newer.
+   * Whether a row had to be filled. One of Django's has to be, too: when its item was committed, and
+   * whether the page shows that state of it, no time can tell for sure.
    * @param {Element} row
    * @param {Item} item
    */
   #fill(row, item) {
-    const former = this.#shown.get(row) ?? (row.parentNode && !this.#isNews(item) ? item : undefined);
+    const former = this.#shown.get(row);
     this.#shown.set(row, item);
     if (former !== item) {
       fill(row, item, former);
     }
     return former !== item;
-  }
-
-  /** @param {Item} item */
-  #isNews(item) {
-    return this.#news.has(item) || Date.parse(item.published ?? "") >= this.#fresh;
   }
 }
 

@@ -163,8 +163,8 @@ export class PubSubClient extends EventTarget {
    *
    * In a row data-pubsub-field="name" stands for a field's text, and data-pubsub-attr="href:url"
    * for an attribute; items without fields have no row there. Rows that Django has rendered, known
-   * by data-pubsub-id, stay as they are until the node says otherwise. After a row was filled it
-   * dispatches "pubsub:row", whose `detail.item` is what it shows.
+   * by data-pubsub-id, are kept, and filled like others where they say something else. After a row
+   * was filled it dispatches "pubsub:row", whose `detail.item` is what it shows.
    *
    * @param {ParentNode} root  what is bound already in it stays so
    * @returns {() => void} undoes it, for a page that lives longer than the lists on it; elements
@@ -172,7 +172,7 @@ export class PubSubClient extends EventTarget {
    * @throws {Error} for a list without a <template> of one element, or with a wrong order or limit
    */
   bind(root = document) {
-    return bind(root, (node) => this.collection(node), this.#config.since);
+    return bind(root, (node) => this.collection(node));
   }
 
   /**

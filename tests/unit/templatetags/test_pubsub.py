@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.http import JsonResponse
 from django.template import Context, Template
 from django.urls import path
@@ -34,10 +35,15 @@ def configuration_of(html):
 
 def page(request):
     """A view that says when it began to read."""
-    return JsonResponse({"reading": timestamp(now()), **configuration_of(render())})
+    reading = timestamp(now())
+    return JsonResponse({"reading": reading, **configuration_of(render(request=request))})
 
 
-urlpatterns = [path("page/", page)]
+async def async_page(request):
+    return page(request)
+
+
+urlpatterns = [path("page/", page), path("async/", async_page)]
 
 
 @pytest.mark.urls(__name__)
@@ -46,6 +52,15 @@ def test_a_page_bears_the_time_when_its_request_came(client):
         before = timestamp(now())
         answer = client.get("/page/").json()
         assert before <= answer["since"] <= answer["reading"]
+    assert configuration_of(render())["since"] > answer["reading"]
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize("address", ["/page/", "/async/"])
+def test_under_asgi_a_page_bears_the_time_when_its_request_came_too(async_client, address):
+    before = timestamp(now())
+    answer = async_to_sync(async_client.get)(address).json()
+    assert before <= answer["since"] <= answer["reading"]
     assert configuration_of(render())["since"] > answer["reading"]
 
 
