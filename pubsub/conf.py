@@ -19,6 +19,8 @@ NODE_DEFAULTS: dict[str, Any] = {
     # A full node would send a retract for each item that it drops: twice the traffic.  What
     # Django retracts is announced all the same.
     "notify_retract": False,
+    # A page whose node goes would listen for ever to one that is made again under its name.
+    "notify_delete": True,
     # Whoever subscribes gets the item that was changed last.  From it, and from the number of
     # items, a page that comes back sees that it has missed nothing, without fetching the node.
     "send_last_published_item": "on_sub",

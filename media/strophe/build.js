@@ -71,7 +71,7 @@ const worker = await bundle("pubsub.worker.js", {
   // Strophe's worker starts itself when this is there; ours has its own way.
   define: { addEventListener: "undefined" },
 });
-const hash = createHash("sha256").update(worker).digest("hex").slice(0, 12);
+const hash = createHash("sha256").update(worker).digest("hex").slice(0, 8);
 const client = { define: { WORKER_BUILD: JSON.stringify(hash) }, ...(await shortNames()) };
 await bundle("pubsub.client.js", { ...client, entryPoints: ["src/global.js"], format: "iife" });
 await bundle("pubsub.client.mjs", { ...client, entryPoints: ["src/index.js"], format: "esm" });

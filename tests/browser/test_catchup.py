@@ -208,3 +208,16 @@ def test_a_page_whose_subscription_was_taken_away_subscribes_anew(listen, node, 
     assert told(page) == ["synced"]
     publish(node, "item 4", item_id="4").result(10)
     page.wait_for_function("() => told.at(-1) === 'item 4'")
+
+
+def test_a_node_that_is_deleted_and_made_again_is_listened_to_again(listen, node):
+    page = listen()
+    told(page)
+    nodes.delete(node).result(10)
+    page.wait_for_function("() => told.length === 4")
+    *gone, sync = told(page)
+    assert (sorted(gone), sync) == (["-1", "-2", "-3"], [])
+    nodes.create(node).result(10)
+    publish(node, "item 9", item_id="9").result(10)
+    page.wait_for_function("() => told.flat().includes('item 9') && mine.state === 'online'")
+

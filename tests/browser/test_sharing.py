@@ -22,7 +22,10 @@ import { slimStrophe } from "./strophe.js";
 const { outputFiles } = await build({
   bundle: true,
   define: { WORKER_BUILD: '"of this test"' },
-  entryPoints: ["src/sharing.js"],
+  stdin: {
+    contents: 'export * from "./sharing.js"; export * from "./interests.js";',
+    resolveDir: "src",
+  },
   format: "esm",
   plugins: [slimStrophe()],
   write: false,

@@ -11,6 +11,7 @@ import { isolated, report } from "./report.js";
 import { Requests } from "./requests.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
 import { checkExcludeSelf, checkHandlers } from "./subscription.js";
+import { escapeXml } from "./xml.js";
 
 /** @typedef {import("./subscription.js").Handlers} Handlers */
 /** @typedef {import("./stanzas.js").Item} Item */
@@ -255,7 +256,7 @@ export class PubSubClient extends EventTarget {
   async #decline(node) {
     if (!this.#declined.has(node)) {
       this.#declined.add(node);
-      await leave(this.#connection, this.#service, node);
+      await leave(this.#connection, this.#service, node).catch(report);
       setTimeout(() => this.#declined.delete(node), AGAIN);
     }
   }
@@ -340,11 +341,12 @@ export class PubSubClient extends EventTarget {
 // Private
 
 /** @type {Handlers} */
-const BARE = Object.freeze({});
+const BARE = {};
 
 /** @param {unknown} node */
 function checkNode(node) {
   if (typeof node !== "string" || !node) {
     throw new TypeError(`A node's name must be a text that is not empty, not ${JSON.stringify(node)}`);
   }
+  escapeXml(node); // throws for what no stanza can carry
 }

@@ -159,6 +159,7 @@ function absolute(name, value, base) {
   if (!/^(https?|wss?):$/.test(url.protocol)) {
     throw new Error(`${name} must be an http(s) or ws(s) address, not ${quote(value)}`);
   }
+  url.hash = ""; // no WebSocket takes it
   return url;
 }
 

@@ -1,9 +1,10 @@
 import { backoff } from "./backoff.js";
 import { isConfidential, isWebSocket, transportUrls } from "./config.js";
 import { PubSubError } from "./errors.js";
+import { Interests } from "./interests.js";
 import { report } from "./report.js";
 import { Session } from "./session.js";
-import { Interests, workerUrl } from "./sharing.js";
+import { workerUrl } from "./sharing.js";
 import { presence } from "./stanzas.js";
 import { isReachable, Transports } from "./transports.js";
 
@@ -44,6 +45,7 @@ export class Connection {
   #attempt = 0;
   #since = 0;
   #outage = false;
+  #shared = false;
   /** @type {Interests | undefined} of a session that is shared with other tabs */
   #interests;
   #shares;
@@ -174,16 +176,12 @@ export class Connection {
   async #connect() {
     clearTimeout(this.#retry);
     this.#become("connecting");
-    let found;
     try {
       await this.#ready;
-      found = await this.#find();
+      const found = await this.#find();
+      this.#isConnecting && this.#start(found);
     } catch (error) {
       this.#isConnecting && this.#onFailure(error);
-      return;
-    }
-    if (this.#isConnecting) {
-      this.#start(found);
     }
   }
 
@@ -203,7 +201,7 @@ export class Connection {
     }
     const { url } = this.#transports;
     if (kind === "account" && !isConfidential(url)) {
-      throw new Error(`A password is sent over TLS only, and ${url.href} has none`);
+      throw new Error(`A password is sent over TLS only, not to ${url.href}`);
     }
     return url;
   }
@@ -222,8 +220,9 @@ export class Connection {
       onEnd: (/** @type {import("./session.js").End} */ end) => this.#onEnd(session, end),
       onMessage: this.#hooks.onMessage,
     };
-    const session = new Session(url, who.login(), hooks, worker);
+    const session = new Session(url, who.login(Boolean(worker)), hooks, worker);
     this.#session = session;
+    this.#shared = Boolean(worker);
     this.#interests = worker && this.ownsSubscriptions ? new Interests(worker) : undefined;
     session.start();
   }
@@ -236,7 +235,9 @@ export class Connection {
     if (this.#who?.kind !== "attached") {
       this.#transports.worked();
     }
-    this.#who?.adopt(session.jid);
+    if (this.#shared) {
+      this.#who?.adopt(session.jid);
+    }
     if (!this.ownsSubscriptions && !joined) {
       session.send(presence());
     }
@@ -250,7 +251,7 @@ export class Connection {
    * @param {Session} session
    * @param {import("./session.js").End} end
    */
-  async #onEnd(session, { denied, workerless, error }) {
+  async #onEnd(session, { denied, workerless, deserted, error }) {
     if (session !== this.#session) {
       return;
     }
@@ -266,7 +267,7 @@ export class Connection {
     } else if (denied) {
       this.#refused = true;
       this.#connect();
-    } else if (wasOnline || this.#who?.kind === "attached") {
+    } else if (wasOnline || deserted || this.#who?.kind === "attached") {
       this.#onFailure(error);
     } else {
       const again = await this.#transports.failed(() => isReachable(this.#urls));

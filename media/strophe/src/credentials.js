@@ -14,6 +14,9 @@ import { required } from "./config.js";
  * @property {string | number} [rid]  the next request id of that session
  */
 
+/** How long credentials() may take, in milliseconds. */
+const ASK_LIMIT = 15_000;
+
 /**
  * One way to log in.
  *
@@ -24,8 +27,9 @@ import { required } from "./config.js";
  * @property {boolean} byBareJid  subscribe as user@domain and send presence (accounts), or as
  *   user@domain/resource (guests). A subscription by full JID outlives an account's session; a
  *   guest's goes with him.
- * @property {() => Login} login
- * @property {(jid: string) => void} adopt  takes the address that the connection shared has
+ * @property {(shared: boolean) => Login} login  of a connection that is shared with other tabs, or of
+ *   one of its own: two connections under one address end each other
+ * @property {(jid: string) => void} adopt  takes the address that the shared connection has
  */
 
 /**
@@ -72,7 +76,7 @@ export function credentialSource(options, config) {
   let visitor;
   return {
     async next() {
-      const found = credentials((await ask()) ?? {}, config);
+      const found = credentials((await inTime(ask)) ?? {}, config);
       visitor = found.kind === "guest" ? (visitor ?? found) : undefined; // he keeps his address
       return visitor ?? found;
     },
@@ -116,13 +120,14 @@ const UNSAFE =
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
 function guest({ nick = "" }, config) {
   const domain = required(config, "guestDomain");
-  let jid = guestJid(String(nick), domain);
+  const own = guestJid(String(nick), domain);
+  let common = guestJid(String(nick), domain);
   return {
     kind: "guest",
     identity: domain,
     byBareJid: false,
-    login: () => ({ jid, password: randomHex(16) }),
-    adopt: (shared) => (jid = shared),
+    login: (shared) => ({ jid: shared ? common : own, password: randomHex(16) }),
+    adopt: (jid) => (common = jid),
   };
 }
 
@@ -135,7 +140,7 @@ function account({ username = "", password }, config) {
   const jid = `${escapeNode(String(username))}@${domain}`;
   return {
     kind: "account",
-    identity: `${jid}\n${password}`,
+    identity: jid,
     byBareJid: true,
     login: () => ({ jid, password }),
     adopt() {},
@@ -156,6 +161,16 @@ function attached({ jid = "", sid, rid }, config) {
     login: () => ({ jid, sid, rid: number }),
     adopt() {},
   };
+}
+
+/**
+ * @template T
+ * @param {() => T} ask
+ */
+function inTime(ask) {
+  const tooLate = () =>
+    new Promise((_, reject) => setTimeout(reject, ASK_LIMIT, new Error("credentials() hangs")));
+  return Promise.race([ask(), tooLate()]);
 }
 
 /** @param {number} bytes */

@@ -194,6 +194,7 @@ export class Feed {
 
   /** @param {import("./catchup.js").Missed} found */
   #caughtUp({ items, whole, first }) {
+    const listeners = [...this.#listeners];
     if (!whole && this.#audience.anew) {
       this.#catchUp(); // who came meanwhile needs all of them
       return;
@@ -213,7 +214,7 @@ export class Feed {
     }
     this.#knowledge.caughtUp(whole, this.#last);
     this.#release(state);
-    this.#sync(whole ? [...state.values()] : undefined);
+    this.#sync(listeners, whole ? [...state.values()] : undefined);
   }
 
   /**
@@ -233,16 +234,23 @@ export class Feed {
     }
   }
 
-  /** @param {Item[]} [items] */
-  #sync(items) {
+  /**
+   * @param {Subscription[]} listeners  who were there before anything was told
+   * @param {Item[]} [items]
+   */
+  #sync(listeners, items) {
+    const round = this.#round;
     const all = this.#gap;
     this.#gap = false;
-    for (const listener of [...this.#listeners]) {
-      if (all || listener.isNew) {
+    for (const listener of listeners.filter((one) => all || one.isNew)) {
+      if (this.#listeners.has(listener)) {
         listener.sync(items);
       }
     }
-    this.#settle(false);
+    if (round !== this.#round) {
+      return; // a callback has begun another one
+    }
+    this.#audience.anew ? this.#catchUp() : this.#settle(false);
   }
 
   /** @param {Notification} notification  an event */
@@ -267,27 +275,30 @@ export class Feed {
    * @param {boolean} subscribed  whether it was only the items that were refused
    */
   #onRefusal(error, subscribed) {
-    if (!(error instanceof PubSubError)) {
-      report(error);
-      return;
-    }
-    if (error.condition === "disconnected") {
+    const refusal = error instanceof PubSubError && error;
+    const condition = refusal && refusal.condition;
+    if (condition === "disconnected") {
       return; // the next connection renews
     }
-    if (subscribed && error.condition === "feature-not-implemented") {
+    if (subscribed && condition === "feature-not-implemented") {
       this.#release(new Map());
-      this.#sync(); // the node keeps no items
+      this.#sync([...this.#listeners]); // the node keeps no items
       return;
     }
-    const passing = error.type === "wait" || error.condition === "item-not-found";
-    if (error.condition !== this.#refused) {
-      this.#refused = error.condition;
-      this.#listeners.forEach(({ handlers }) => this.#complain(error, passing, handlers.onError));
+    const isMissing = condition === "item-not-found";
+    const passing = !refusal || refusal.type === "wait" || isMissing;
+    if (!refusal) {
+      report(error);
+    } else if (refusal.condition !== this.#refused) {
+      this.#refused = refusal.condition;
+      this.#listeners.forEach(({ handlers }) => this.#complain(refusal, passing, handlers.onError));
     }
     if (passing) {
       this.#retry = setTimeout(() => this.#catchUp(), backoff(this.#attempt++));
     }
-    if (error.type !== "wait") {
+    if (isMissing) {
+      this.#caughtUp({ items: [], whole: true }); // what the node held has gone with it
+    } else if (!passing) {
       this.#release(new Map());
       this.#settle(false);
     }

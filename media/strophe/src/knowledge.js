@@ -23,8 +23,10 @@ const MARGIN = 60_000;
  */
 export class Knowledge {
   #repeats = new Repeats();
-  /** @type {string | undefined} the id and print of what was published last, if that is known */
+  /** @type {string | undefined} the name of what was published last, if that is known */
   #heard;
+  /** The server's time of what was published last at the end of the last catch-up. */
+  #stamp = "";
   /** Whether there was a time at which all items of the node were known. */
   #whole = false;
   /** The page shows what was published before, in milliseconds since 1970; NaN: nobody knows. */
@@ -83,7 +85,8 @@ export class Knowledge {
     if (Number.isNaN(this.#bound) && !this.#whole) {
       this.#since = this.#bound = time + 1; // what was there when the page came is no news to it
     }
-    return this.#heard === name(item) || time < this.#bound;
+    const heard = this.#heard !== undefined && this.#heard === name(item);
+    return heard || stamp === this.#stamp || time < this.#bound;
   }
 
   /**
@@ -134,6 +137,7 @@ export class Knowledge {
   caughtUp(whole, last) {
     this.#whole ||= whole;
     this.#heard = last && name(last.item);
+    this.#stamp = last?.stamp ?? "";
     if (this.log && last) {
       this.#bound = Math.max(this.#bound || 0, Date.parse(last.stamp) - MARGIN);
     }
@@ -142,7 +146,11 @@ export class Knowledge {
 
 // Private
 
-/** @param {Item} item */
+/**
+ * What no other publication of the node is called; undefined where two may look the same.
+ * @param {Item} item
+ */
 function name(item) {
-  return `${item.id}\n${readMark(item).print}`;
+  const { seq, at } = readMark(item);
+  return seq || at ? `${item.id}\n${seq || at}` : undefined;
 }

@@ -1,5 +1,6 @@
 // Who a page is to its site, and what everybody may see of that.
 
+import { base64url, fingerprint } from "./digest.js";
 import { report } from "./report.js";
 
 /**
@@ -47,13 +48,7 @@ export class Origin {
 
   async #publish() {
     if (crypto.subtle) {
-      const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(this.id));
-      this.#public = base64url(new Uint8Array(digest)).slice(0, 22);
+      this.#public = await fingerprint(this.id);
     }
   }
-}
-
-/** @param {Uint8Array} bytes  RFC 4648 §5; how many bytes there are decides on the padding */
-function base64url(bytes) {
-  return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_");
 }

@@ -5,7 +5,7 @@ import { PubSubError } from "./errors.js";
 import { Pending } from "./pending.js";
 import { isolated } from "./report.js";
 import { NO_MECHANISM, SaslConnection } from "./sasl.js";
-import { SharedStream } from "./sharing.js";
+import { DESERTED, SharedStream } from "./sharing.js";
 import { iq, ping } from "./stanzas.js";
 import { child, parseXml, xml } from "./xml.js";
 
@@ -14,8 +14,9 @@ import { child, parseXml, xml } from "./xml.js";
 
 /**
  * How a session ended by itself. `denied`: the same login would be refused again. `workerless`: it
- * was to be shared, and there is no worker to be had.
- * @typedef {{denied: boolean, workerless: boolean, error: PubSubError}} End
+ * was to be shared, and there is no worker to be had. `deserted`: the tab that was logging in for all
+ * has gone.
+ * @typedef {{denied: boolean, workerless: boolean, deserted: boolean, error: PubSubError}} End
  */
 
 /**
@@ -47,6 +48,7 @@ export class Session {
   #shared;
   #open = true;
   #online = false;
+  #deserted = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #limit;
   #failures = 0;
@@ -214,6 +216,7 @@ export class Session {
         this.#refused(element);
         break;
       case Strophe.Status.CONNFAIL:
+        this.#deserted = DESERTED.test(condition ?? "");
         this.#fail(named(condition), "no connection", condition === NO_MECHANISM);
         break;
       case Strophe.Status.ERROR:
@@ -281,7 +284,7 @@ export class Session {
     // Strophe is in the middle of its own clearing up.
     queueMicrotask(() => (silent && this.#shared ? this.#shared.closeForAll() : this.#strophe.disconnect()));
     const workerless = silent && this.#shared?.heard === false;
-    isolated(this.#hooks.onEnd, { denied, workerless, error });
+    isolated(this.#hooks.onEnd, { denied, workerless, deserted: this.#deserted, error });
   }
 
   /** Ends the session for everybody who waits. False when it had ended already. */

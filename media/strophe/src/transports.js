@@ -86,8 +86,8 @@ export class Transports {
 export async function isReachable(urls) {
   const bosh = urls.find((url) => !isWebSocket(url));
   try {
-    const signal = AbortSignal.timeout(5_000);
-    return Boolean(bosh) && (await fetch(/** @type {URL} */ (bosh), { cache: "no-store", signal })).ok;
+    const how = { cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(5_000) };
+    return bosh !== undefined && (await fetch(bosh, how)).ok;
   } catch {
     return false;
   }

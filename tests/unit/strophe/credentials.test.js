@@ -47,7 +47,7 @@ test("a guest comes back under the address that he had", () => {
   const guest = credentials({ nick: "me" }, config);
   assert.equal(guest.kind, "guest");
   assert.equal(guest.byBareJid, false);
-  const [one, two] = [guest.login(), guest.login()];
+  const [one, two] = [guest.login(false), guest.login(false)];
   assert.match(one.jid, /^me-[0-9a-f]{16}@guests\.example\.org\/page$/);
   assert.equal(one.jid, two.jid);
 });
@@ -128,15 +128,25 @@ test("what a function says is checked, and what it throws is thrown", async () =
 test("who shares a connection has the same identity, and nobody else has", () => {
   const identity = (options) => credentials(options, config).identity;
   assert.equal(identity({ nick: "Ada" }), identity({}));
-  const ann = { username: "ann", password: "pw" };
-  assert.equal(identity(ann), identity({ ...ann }));
-  const others = [identity({}), identity({ ...ann, password: "other" }), identity({ ...ann, username: "bo" })];
-  assert.ok(!others.includes(identity(ann)));
+  const ann = { username: "ann", password: "of the first login" };
+  assert.equal(identity(ann), identity({ ...ann, password: "of the second" }));
+  assert.ok(![identity({}), identity({ ...ann, username: "bo" })].includes(identity(ann)));
   assert.equal(identity({ jid: "x@guests.example.org/r", sid: "s", rid: 17 }), "");
 });
 
-test("a guest takes the address of the connection that he shares", () => {
+test("a guest takes the address of the connection that he shares, and has one of his own", () => {
   const guest = credentials({ nick: "Ada" }, config);
+  const address = (shared) => guest.login(shared).jid;
+  const own = address(false);
+  assert.notEqual(address(true), own);
   guest.adopt("bo-1@guests.example.org/page");
-  assert.equal(guest.login().jid, "bo-1@guests.example.org/page");
+  assert.equal(address(true), "bo-1@guests.example.org/page");
+  assert.equal(address(false), own);
+});
+
+test("a function that never answers fails in time", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const asked = source({ credentials: () => new Promise(() => {}) }).next();
+  t.mock.timers.tick(15_000);
+  await assert.rejects(asked, /credentials\(\) hangs/);
 });

@@ -587,6 +587,100 @@ test("items that may not be read are an error, and events are told all the same"
   assert.equal(node.isCatchingUp, false);
 });
 
+test("who comes while others are told is told the state, too, and until then it may be missing", async () => {
+  const { server, feed: node } = feed({ rendered: { since: SINCE, log: true } });
+  server.publish("1");
+  const late = noting();
+  let once = () => node.add(late);
+  const come = () => {
+    once();
+    once = () => {};
+  };
+  node.add({ onItem: ({ id }) => id === "3" && come() });
+  await turn();
+  server.lose();
+  ["2", "3", "4"].forEach((id) => server.publish(id));
+  server.comeBack();
+  await turn();
+  assert.deepEqual(late.heard.at(-1), ["s.1", "s.2", "s.3", "s.4"]);
+  assert.equal(node.isCatchingUp, false);
+});
+
+test("who comes in onSync is waited for", async () => {
+  const { server, feed: node } = feed();
+  server.publish("1");
+  const late = noting();
+  let waiting;
+  node.add({
+    onSync() {
+      node.add(late);
+      waiting = Promise.resolve().then(() => node.isCatchingUp);
+    },
+  });
+  await turn();
+  assert.equal(await waiting, true);
+  assert.deepEqual(late.heard, [["s.1"]]);
+  assert.equal(node.isCatchingUp, false);
+});
+
+test("what looks the same as what was heard last may follow something that was missed", async () => {
+  const { server, feed: node } = feed();
+  const plain = (id, word) => server.publish(id, { at: "", seq: "", text: word });
+  const note = noting();
+  node.add(note);
+  await turn();
+  ["open", "closed"].forEach((word) => plain("door", word));
+  server.lose();
+  plain("lamp", "on");
+  plain("door", "closed");
+  server.comeBack();
+  await turn();
+  assert.deepEqual(note.heard.slice(-2), ["on", ["closed", "on"]]);
+  server.asked.length = 0;
+  server.lose();
+  server.comeBack();
+  await turn();
+  assert.deepEqual(server.asked, ["subscribe", "count"]);
+});
+
+test("what a node held has gone with it, and what it holds when it is made again is news", async (t) => {
+  reported(t);
+  const random = t.mock.method(Math, "random", () => 0.999);
+  const { server, feed: node } = feed();
+  const note = noting();
+  node.add(note);
+  await turn();
+  server.publish("1");
+  note.heard.length = 0;
+  server.answers = [refusal("item-not-found")];
+  server.lose();
+  server.retract("1");
+  server.comeBack();
+  await turn();
+  assert.deepEqual(note.heard, ["-1", []]);
+  assert.equal(node.isCatchingUp, false);
+  random.mock.restore();
+  server.publish("2");
+  node.renew();
+  await turn();
+  assert.deepEqual(note.heard.slice(2), ["s.2", ["s.2"]]);
+});
+
+test("an error that is none of the server's is shown, and tried again", async (t) => {
+  const seen = reported(t);
+  t.mock.method(Math, "random", () => 0);
+  const { server, feed: node } = feed();
+  const fault = new RangeError("of our own");
+  server.answers = [fault];
+  const note = noting();
+  node.add(note);
+  await turn();
+  await turn();
+  assert.deepEqual(seen, [fault]);
+  assert.deepEqual(note.heard, [[]]);
+  assert.equal(node.isCatchingUp, false);
+});
+
 test("a node that was deleted, or left by its owner's will, is subscribed anew", async () => {
   const { server, feed: node } = feed();
   const note = noting();

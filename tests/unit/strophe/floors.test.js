@@ -10,9 +10,9 @@ const FLOORS = [
   ["client"],
   ["attention", "binding", "rows", "order", "collection", "origin", "requests"],
   ["feed", "catchup", "knowledge", "repeats", "subscription"],
-  ["connection", "transports", "credentials", "backoff"],
+  ["connection", "transports", "interests", "credentials", "backoff"],
   ["session", "pending", "sharing", "sasl"],
-  ["config", "stanzas", "payloads", "xml", "errors", "report"],
+  ["config", "stanzas", "payloads", "xml", "errors", "digest", "report"],
   ["worker"], // a house of its own
 ];
 const ORDER = FLOORS.flat();
