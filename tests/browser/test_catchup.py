@@ -220,4 +220,3 @@ def test_a_node_that_is_deleted_and_made_again_is_listened_to_again(listen, node
     nodes.create(node).result(10)
     publish(node, "item 9", item_id="9").result(10)
     page.wait_for_function("() => told.flat().includes('item 9') && mine.state === 'online'")
-
