@@ -210,9 +210,8 @@ def first_moment(condition: Callable[[], bool]) -> float:
 SIZES = Page(
     "Size of the browser client",
     [
-        "The classic script, minified, and gzipped as well as it goes; Strophe in it: a script of",
-        "the same parts of Strophe alone, made in the same way; its own part: what is more than",
-        "that.",
+        "The classic script, minified, and gzipped as well as it goes.  Strophe in it: a script of",
+        "the same parts of Strophe alone, made alike.  Its own part: what is more than that.",
         "Where tabs share a connection the worker's script is loaded, too.  Aims are in kilobytes",
         "(1,000 bytes).",
     ],
