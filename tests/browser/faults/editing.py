@@ -20,6 +20,7 @@ from demo.views import NEWEST  # noqa: E402
 from pubsub import PublishedQuerySet, publish  # noqa: E402
 
 PATIENCE = 60.0  # seconds
+ROWS_OF_BURST = 500
 ROWS = 10  # at least so many are shown before any of them is changed
 
 
@@ -87,16 +88,21 @@ def stir(word: str) -> None:
     change(create(f"created and to be changed {word}"), f"created and changed {word}")
 
 
-def burst(thousands: int) -> None:
+def burst(items: int) -> None:
     """New rows, the same saved again and again, and new ones; each time one is deleted, too."""
     rows = PublishedQuerySet(Status)
-    for n in range(thousands):
-        if n in {0, thousands - 1}:
-            rows.bulk_create([Status(nick="Ada", message=f"burst {n}.{i}") for i in range(1100)])
+    for n in range(items // ROWS_OF_BURST):
+        if n % 10 == 0:
+            texts = [f"burst {n}.{i}" for i in range(ROWS_OF_BURST)]
+            rows.bulk_create([Status(nick="Ada", message=text) for text in texts])
         else:
-            newest = Status.objects.values_list("pk", flat=True)[:1000]
+            newest = Status.objects.values_list("pk", flat=True)[:ROWS_OF_BURST]
             rows.filter(pk__gte=min(newest)).update(message=f"burst {n}")
         delete(Status.objects.values_list("pk", flat=True)[10])
+
+
+def clear() -> None:
+    PublishedQuerySet(Status).all().delete()
 
 
 def settle() -> None:
@@ -114,7 +120,7 @@ def end() -> None:
 
 
 CALLS: dict[str, Callable[..., Any]] = {
-    call.__name__: call for call in (create, change, delete, stir, burst, settle, begin, end)
+    call.__name__: call for call in (create, change, delete, stir, burst, clear, settle, begin, end)
 }
 
 

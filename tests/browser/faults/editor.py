@@ -48,9 +48,13 @@ class Editor:
         """Create, change and delete statuses; their messages end with the word."""
         self._call("stir", word=word)
 
-    def burst(self, thousands: int) -> None:
-        """Save so many thousand statuses, new ones and the same again."""
-        self._call("burst", thousands=thousands)
+    def burst(self, items: int) -> None:
+        """Save statuses, new ones and the same again, until so many items are published."""
+        self._call("burst", items=items)
+
+    def clear(self) -> None:
+        """Delete all statuses."""
+        self._call("clear")
 
     def settle(self) -> None:
         """Wait until the server has acknowledged whatever was published."""

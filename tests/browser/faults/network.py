@@ -74,7 +74,7 @@ async def open_and_hang(link: Link) -> None:
 class Slow(Proxy):
     """Keeps each answer back for a moment."""
 
-    SECONDS = 0.2
+    SECONDS = 0.1
 
     async def _to_client(self, reader: asyncio.StreamReader, link: Link) -> None:
         while data := await reader.read(65536):

@@ -13,23 +13,25 @@ def context(browser_type, browser_type_launch_args, tmp_path):
         yield context
 
 
-def test_a_tab_that_was_hidden_and_frozen_is_right_when_it_is_looked_at(context, editor, site):
+def test_tabs_that_were_hidden_and_frozen_are_right_when_they_are_looked_at(context, editor, site):
+    pages = []
     for query in ("", "?shared=0", "?shared=0&transport=bosh"):
-        page, other = context.new_page(), context.new_page()
-        page.goto(f"{site.url}{query}")
-        editor.stir("before")
-        right(page, site)
-        other.bring_to_front()
+        pages.append(context.new_page())
+        pages[-1].goto(f"{site.url}{query}")
+        right(pages[-1], site)
+    context.new_page().bring_to_front()
+    for page in pages:
         page.wait_for_function("() => document.visibilityState === 'hidden'")
-        editor.stir("while the tab is hidden")
+    editor.stir("while the tabs are hidden")
+    for page in pages:
         right(page, site)
         freeze(page)
-        editor.stir("while the tab is frozen")
-        editor.settle()
+    editor.stir("while the tabs are frozen")
+    editor.settle()
+    for page in pages:
         thaw(page)
         page.bring_to_front()
         right(page, site)
-        other.close()
 
 
 def freeze(page):

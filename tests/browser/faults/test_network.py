@@ -1,39 +1,41 @@
 """The network is taken away from a page, and given back."""
 
-import pytest
-
 from tests.browser.faults.judge import note_screens, right, right_at_once, state, uncertain
 from tests.browser.faults.network import Slow
 from tests.proxy import Proxy
 from tests.waiting import until
 
-
-@pytest.fixture(params=["websocket", "bosh"])
-def transport(request):
-    return request.param
+TRANSPORTS = ("websocket", "bosh")
 
 
-def test_without_a_network_for_a_while_nothing_is_missed(demo, editor, site, transport):
-    page = demo(f"?shared=0&transport={transport}")  # a worker's network cannot be taken away
-    page.context.set_offline(True)
-    uncertain(page)
+def test_without_a_network_for_a_while_nothing_is_missed(demo, editor, site):
+    # The network of a worker that tabs share cannot be taken away.
+    pages = [demo(f"?shared=0&transport={transport}") for transport in TRANSPORTS]
+    for page in pages:
+        page.context.set_offline(True)
+    for page in pages:
+        uncertain(page)
     editor.stir("while there is no network")
     editor.settle()
-    page.context.set_offline(False)
-    right(page, site)
+    for page in pages:
+        page.context.set_offline(False)
+        right(page, site)
 
 
-def test_the_connections_break_and_the_screen_is_right_again(demo, editor, site, transport):
+def test_connections_break_and_screens_are_right_when_they_say_so(demo, editor, site):
     with Proxy(site.stack.ports.nginx) as proxy:
-        page = demo(f"?transport={transport}", at=f"http://127.0.0.1:{proxy.port}/")
-        note_screens(page)
+        at = f"http://127.0.0.1:{proxy.port}/"
+        pages = [demo(f"?transport={transport}", at=at) for transport in TRANSPORTS]
+        for page in pages:
+            note_screens(page)
         proxy.go_down()
-        uncertain(page)
+        for page in pages:
+            uncertain(page)
         editor.stir("while nothing gets through")
         editor.settle()
         proxy.come_up()
-        right_at_once(page, site)
-        right(page, site)
+        for page in pages:
+            right_at_once(page, site)
 
 
 def test_while_somebody_is_busy_a_slow_page_gets_right_and_is_so_after_a_break(demo, editor, site):
