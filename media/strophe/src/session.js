@@ -31,6 +31,8 @@ const CONNECT_LIMIT = 10_000;
 const ANSWER_LIMIT = 15_000;
 const GOODBYE_LIMIT = 2_000;
 const BOSH_FAILURES = 2;
+/** After so many milliseconds a BOSH request has arrived, and no other one overtakes it. */
+const APART = 100;
 const HTTP_ERRORS = [0, 400, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504];
 
 /**
@@ -52,6 +54,8 @@ export class Session {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #limit;
   #failures = 0;
+  /** When the BOSH request was sent that is underway and says nothing. */
+  #polled = -Infinity;
   /** What the last BOSH request bore, for the goodbye of a page that is left. */
   #sid = "";
   #rid = 0;
@@ -123,7 +127,7 @@ export class Session {
   /** @param {string} text  a stanza */
   send(text) {
     this.#strophe.send(parseXml(text));
-    this.#strophe.flush();
+    isWebSocket(this.#url) ? this.#strophe.flush() : this.#flush();
   }
 
   /**
@@ -189,6 +193,7 @@ export class Session {
     }
     strophe.xmlInput = () => this.#onInput();
     strophe.xmlOutput = (body) => {
+      this.#polled = body.firstChild ? -Infinity : performance.now();
       this.#sid = body.getAttribute("sid") ?? this.#sid;
       this.#rid = Math.max(this.#rid, Number(body.getAttribute("rid")));
     };
@@ -248,10 +253,11 @@ export class Session {
   #onInput() {
     this.#heard = performance.now();
     this.#failures = 0;
-    if (this.#online) {
+    this.#polled = -Infinity;
+    if (this.#online && !isWebSocket(this.#url)) {
       // Strophe asks anew after 100 ms, which browsers stretch to a minute in hidden tabs: the
       // BOSH session would be dead by then.
-      queueMicrotask(() => this.#open && this.#strophe.flush());
+      this.#flush();
     }
   }
 
@@ -297,6 +303,24 @@ export class Session {
     clearTimeout(this.#limit);
     this.#pending.end();
     return true;
+  }
+
+  /**
+   * Sends over BOSH, when this turn is over, what Strophe has to send, and asks for more.
+   *
+   * ejabberd never answers a request that has overtaken, on its way, one that says nothing, nor any
+   * after it.  So what there is to say goes along with the question for more, and what comes right
+   * behind such a question is left to Strophe, who sends each 100 ms.
+   */
+  #flush() {
+    const { port1, port2 } = new MessageChannel(); // waits in hidden tabs no longer than elsewhere
+    port1.onmessage = () => {
+      port1.close();
+      if (this.#open && performance.now() - this.#polled > APART) {
+        this.#strophe.flush();
+      }
+    };
+    port2.postMessage(0);
   }
 
   /** Says goodbye in Strophe's way, which waits for no answer over WebSocket. */

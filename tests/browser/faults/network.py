@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -81,3 +82,16 @@ class Slow(Proxy):
             await asyncio.sleep(self.SECONDS)
             link.writer.write(data)
             await link.writer.drain()
+
+
+class Jittery(Proxy):
+    """Lets requests on different connections overtake each other, as wireless networks do."""
+
+    SECONDS = 0.02
+
+    async def _to_server(self, link: Link) -> None:
+        assert link.upstream is not None
+        while data := await link.hear():
+            await asyncio.sleep(random.uniform(0, self.SECONDS))
+            link.upstream.write(data)
+            await link.upstream.drain()

@@ -1,7 +1,10 @@
 """The network is taken away from a page, and given back."""
 
+import uuid
+
+from pubsub import nodes
 from tests.browser.faults.judge import note_screens, right, right_at_once, state, uncertain
-from tests.browser.faults.network import Slow
+from tests.browser.faults.network import Jittery, Slow
 from tests.proxy import Proxy
 from tests.waiting import until
 
@@ -48,3 +51,26 @@ def test_while_somebody_is_busy_a_slow_page_gets_right_and_is_so_after_a_break(d
             uncertain(page)
             until(lambda: state(page) == "online", "the page has come back")
         right(page, site)
+
+
+PUBLISH = """async (node) => {
+    const published = [];
+    for (let number = 0; number < 20; number++) {
+        published.push(client.publish(node, `item ${number}`));
+        await new Promise((then) => setTimeout(then, 5 * Math.random()));
+    }
+    return (await Promise.all(published)).length;
+}"""
+
+
+def test_over_bosh_no_request_overtakes_another(demo, editor, site):
+    """What has been overtaken ejabberd never answers: the session would be dead."""
+    node = f"/test/{uuid.uuid4().hex}"
+    nodes.create(node, publish_model="open").result(10)
+    with Jittery(site.stack.ports.nginx) as proxy:
+        page = demo("?transport=bosh", at=f"http://127.0.0.1:{proxy.port}/")
+        for number in range(3):
+            editor.stir(f"while requests are late, {number}")
+            right(page, site)
+        assert page.evaluate(PUBLISH, node) == 20
+    nodes.delete(node).result(10)
