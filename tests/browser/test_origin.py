@@ -77,10 +77,11 @@ def test_a_page_does_not_hear_of_what_its_own_request_saves_and_others_do(visit)
     page.evaluate(
         """() => {
             window.said = [];
-            window.mine = new PubSubClient({excludeSelf: true});
+            window.mine = new PubSubClient({shared: false, excludeSelf: true});
             const note = (who) => ({onItem: ({fields}) => said.push([who, fields.message])});
             mine.subscribe("/demo/Status", note("mine"));
-            new PubSubClient({excludeSelf: true}).subscribe("/demo/Status", note("other"));
+            const other = new PubSubClient({shared: false, excludeSelf: true});
+            other.subscribe("/demo/Status", note("other"));
         }"""
     )
     until(lambda: len(subscribers("/demo/Status") - before) == 2, "both clients are subscribed")
@@ -107,7 +108,7 @@ def test_a_page_does_not_hear_of_what_its_own_request_saves_and_others_do(visit)
 def test_an_item_tells_its_origin(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient();
+            window.mine = new PubSubClient({shared: false});
             const note = ({id, origin}) => said.push([id, typeof origin, origin]);
             mine.subscribe(node, {onItem: note});
         }""",
@@ -125,7 +126,7 @@ def test_an_item_tells_its_origin(page, node, publish_from):
 def test_by_default_a_page_hears_its_own_echo(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient();
+            window.mine = new PubSubClient({shared: false});
             mine.subscribe(node, {onItem({id}) { said.push(id); }});
         }""",
         node,
@@ -138,8 +139,8 @@ def test_by_default_a_page_hears_its_own_echo(page, node, publish_from):
 def test_a_client_that_excludes_itself_hears_all_others_in_order(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({excludeSelf: true});
-            window.other = new PubSubClient();
+            window.mine = new PubSubClient({shared: false, excludeSelf: true});
+            window.other = new PubSubClient({shared: false});
             mine.subscribe(node, {onItem({id}) { said.push(id); }});
         }""",
         node,
@@ -155,7 +156,7 @@ def test_a_client_that_excludes_itself_hears_all_others_in_order(page, node, pub
 def test_each_subscription_may_decide_for_itself(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({excludeSelf: true});
+            window.mine = new PubSubClient({shared: false, excludeSelf: true});
             const note = (name) => ({onItem({id}) { said.push([name, id]); }});
             mine.subscribe(node, note("default"));
             mine.subscribe(node, {excludeSelf: true, ...note("without")});
@@ -178,7 +179,8 @@ def test_each_subscription_may_decide_for_itself(page, node, publish_from):
 def test_the_originals_callback_and_counts_leave_the_echo_out_too(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({node, excludeSelf: true, event_cb(entry, client) {
+            const options = {shared: false, node, excludeSelf: true};
+            window.mine = new PubSubClient({...options, event_cb(entry, client) {
                 said.push([entry.textContent, client.unread]);
             }});
             window.dispatchEvent(new Event("blur"));
@@ -195,7 +197,7 @@ def test_the_originals_callback_and_counts_leave_the_echo_out_too(page, node, pu
 def test_a_retraction_is_told_whoever_made_it(page, node, publish_from):
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({excludeSelf: true});
+            window.mine = new PubSubClient({shared: false, excludeSelf: true});
             mine.subscribe(node, {
                 onItem({id}) { said.push(id); },
                 onRetract(id) { said.push(`${id} is gone`); },
@@ -225,9 +227,9 @@ def test_nothing_can_arrive_before_the_page_knows_its_own_items(page, node, publ
     page.evaluate(SLOW_DIGEST)
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({excludeSelf: true});
+            window.mine = new PubSubClient({shared: false, excludeSelf: true});
             mine.subscribe(node, {onItem({id}) { said.push(id); }});
-            window.later = new PubSubClient({node});
+            window.later = new PubSubClient({shared: false, node});
             // Whatever wakes a connection up does not make this one hurry.
             window.dispatchEvent(new Event("online"));
         }""",
@@ -248,10 +250,10 @@ def test_a_client_that_leaves_before_it_has_connected_stays_away(page, node):
     page.on("websocket", lambda socket: sockets.append(socket.url))
     page.evaluate(
         """(node) => {
-            window.mine = new PubSubClient({node});
+            window.mine = new PubSubClient({shared: false, node});
             mine.disconnect();
             openGate();
-            window.later = new PubSubClient({node});
+            window.later = new PubSubClient({shared: false, node});
         }""",
         node,
     )
@@ -267,7 +269,7 @@ def test_without_crypto_subtle_the_echo_is_told_and_a_warning_says_why(page, nod
     with page.expect_console_message(lambda message: message.type == "warning") as warning:
         page.evaluate(
             """(node) => {
-                window.mine = new PubSubClient({excludeSelf: true});
+                window.mine = new PubSubClient({shared: false, excludeSelf: true});
                 mine.subscribe(node, {onItem({id}) { said.push(id); }});
             }""",
             node,

@@ -47,6 +47,7 @@ def page(request, visit, node):
         """([bosh, node]) => {
             window.said = {event_cb: [], onItem: [], onRetract: []};
             window.mine = new PubSubClient({
+                shared: false,
                 node,
                 event_cb(entry) { said.event_cb.push(entry.textContent); },
                 url: bosh ? "/http-bind" : `ws://${location.host}/ws`,

@@ -11,6 +11,7 @@ from tests.browser.conftest import Site
 from tests.waiting import until
 
 NEWEST = 50  # rows on a page of the demo
+PATIENCE = 60.0  # seconds; a page that has tried in vain waits for up to half of that
 
 
 SCREEN = """() => Array.from(document.querySelectorAll("#statuses > li"), (row) => [
@@ -68,12 +69,12 @@ def state(page: Page) -> str:
     return page.locator("#connection").get_attribute("data-state") or ""
 
 
-def uncertain(page: Page, seconds: float = 20.0) -> None:
+def uncertain(page: Page, seconds: float = PATIENCE) -> None:
     """Wait until a page says that what it shows may be wrong."""
     until(lambda: state(page) != "online", "the page knows that it may be wrong", seconds)
 
 
-def right(page: Page, site: Site, seconds: float = 20.0) -> None:
+def right(page: Page, site: Site, seconds: float = PATIENCE) -> None:
     """Wait until a page says that it is online and shows what the database holds.
 
     On failure it is told what is wrong.
