@@ -20,6 +20,9 @@ JQUERY = "media/strophe/node_modules/jquery/dist/jquery.js"
 
 pytestmark = pytest.mark.usefixtures("publisher")
 
+#: For what has nothing to do with the transport.
+by_websocket = pytest.mark.parametrize("page", ["websocket"], indirect=True)
+
 
 @pytest.fixture
 def node():
@@ -76,6 +79,7 @@ def test_the_originals_call_hears_the_text_of_an_item(page, node):
     assert page.evaluate("mine.updates.map((entry) => entry.textContent)") == ["Hello <b>"]
 
 
+@by_websocket
 def test_with_jquery_the_entry_is_wrapped(page, node):
     with open(JQUERY) as source:
         page.evaluate(source.read())
@@ -118,6 +122,7 @@ def test_an_item_brings_fields_data_and_what_happened(page, node):
     assert gone == {"retracted": "7"}
 
 
+@by_websocket
 def test_several_nodes_share_one_connection(page, node):
     other = f"{node}/other"
     nodes.create(other).result(10)
@@ -156,6 +161,7 @@ def test_a_node_is_subscribed_once_and_until_its_last_listener_goes(page, node):
     subscribed(node, 0)
 
 
+@by_websocket
 def test_a_callback_that_raises_harms_nobody(page, node):
     page.evaluate(
         """(node) => {
@@ -173,6 +179,7 @@ def test_a_callback_that_raises_harms_nobody(page, node):
     page.errors.clear()
 
 
+@by_websocket
 def test_unread_counts_while_the_window_is_not_in_focus(page, node):
     page.evaluate(
         "(node) => { window.mine = connect({node, event_cb(e, c) { said.push(c.unread); }}); }",
@@ -265,6 +272,7 @@ def test_where_a_node_allows_it_a_page_publishes(page, node):
     assert {"a": 1} in [json.loads(text) for text in texts if text.startswith("{")]
 
 
+@by_websocket
 @pytest.mark.parametrize("handlers", ["null", "(item) => item", "{onItem: 'show'}"])
 def test_wrong_handlers_are_refused_at_the_call_and_harm_nobody(page, node, handlers):
     refusal = page.evaluate(
@@ -281,6 +289,7 @@ def test_wrong_handlers_are_refused_at_the_call_and_harm_nobody(page, node, hand
     assert said(page, 1) == ["7"]
 
 
+@by_websocket
 def test_what_the_server_sends_and_nobody_wants_is_declined(page, site, node):
     """As after a last listener that went while there was no connection to say so."""
     page.evaluate("(node) => { connect({node}); }", node)
@@ -321,6 +330,7 @@ def test_over_websocket_the_server_has_the_last_word(visit, node):
     assert frames[-1].startswith("<close ")
 
 
+@by_websocket
 def test_a_node_that_appears_later_is_subscribed_then(page):
     node = f"/test/{uuid.uuid4().hex}"
     with page.expect_console_message(lambda message: node in message.text):
@@ -334,6 +344,7 @@ def test_a_node_that_appears_later_is_subscribed_then(page):
     assert said(page, 1) == ["Hello"]
 
 
+@by_websocket
 def test_a_name_used_twice_keeps_nobody_out(page, node):
     page.evaluate("(node) => { for (const n of [1, 2, 3]) connect({nick: 'Ada', node}); }", node)
     subscribed(node, 3)

@@ -55,16 +55,6 @@ def test_the_outbox_is_measured_with_both_databases(open_folder: Path):
     assert list(open_folder.iterdir()) == []
 
 
-def test_pages_are_measured_in_a_browser(open_folder: Path):
-    patterns = ["--only", "size: ", "--only", "browser, BOSH: heard"]
-    with start(open_folder, "--quick", *patterns) as process:
-        tables, progress = process.communicate(timeout=100)
-    assert process.returncode == 0, progress
-    for words in ("size: its own part", "browser, BOSH: heard"):
-        assert words in tables
-    assert list(open_folder.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [
