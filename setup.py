@@ -102,6 +102,7 @@ setup(
         "demo": [],
         "test": [
             "build>=1.2",
+            "playwright>=1.65",  # connect_over_cdp(no_defaults=True)
             "pytest>=8",
             "pytest-django>=4.9",
             "pytest-playwright>=0.7",
