@@ -42,7 +42,6 @@ CONNECT = """async ([nick, identity, script]) => {
     window.stream = new SharedStream(url, { guest: true }, worker);
     addEventListener("pagehide", () => stream.leave());
     return new Promise((resolve) => {
-        stream.onworkererror = () => resolve("no worker");
         stream.connect(`${nick}@${guestDomain}/page`, "password", (status) => {
             [2, 4, 5, 6, 8].includes(status) && resolve(status);
         });
@@ -115,8 +114,16 @@ def test_tabs_of_one_identity_share_a_stream_until_the_last_has_gone(tab):
     until(lambda: subscriptions() == 0, "the guest has left, and nothing stays behind")
 
 
-def test_a_worker_that_cannot_be_loaded_is_reported(tab):
-    assert connect(tab(), "ada", "a guest", f"{WORKER}.gone") == "no worker"
+def test_a_page_whose_worker_cannot_be_loaded_comes_online_by_itself(tab):
+    page = tab()
+    # Chromium tells of the failure at once, or, once in a hundred times, never.
+    page.evaluate(
+        """(workerUrl) => {
+            window.mine = new PubSubClient({ nick: "ada", workerUrl });
+        }""",
+        f"{WORKER}.gone",
+    )
+    page.wait_for_function("() => mine.state === 'online'")
 
 
 def test_who_listens_last_in_a_browser_unsubscribes(tab):
