@@ -33,10 +33,15 @@ class Entry:
 def read_entry(payload: object) -> Entry:
     """Read the payload of an item.
 
+    What is nested so deeply that it cannot be written is read as nothing.
+
     :param payload: what is one element as XML once it is made a ``str``, such as the ``payload``
         of an event.
     """
-    text = str(payload)
+    try:
+        text = str(payload)
+    except RecursionError:
+        return Entry(PUBLISHED, "", "xml", "")
     try:
         root = ET.fromstring(text)  # noqa: S314 (one stanza of a stream: no document type)
     except (ET.ParseError, UnicodeError):  # a prefix that was declared around it

@@ -151,7 +151,10 @@ def valid_id(item_id: ItemId) -> str:
     """
     if isinstance(item_id, bool) or not isinstance(item_id, (str, int, UUID)):
         raise TypeError(f"an item's id is text, a number or a UUID, not {item_id!r}")
-    item_id = str(item_id)
+    try:
+        item_id = str(item_id)
+    except ValueError as error:  # Python writes no number of more than 4300 digits
+        raise InvalidItem(f"an item's id cannot be written: {error}") from error
     if item_id.isascii() and item_id.isalnum() and len(item_id) <= MAX_ID:
         return item_id  # as most are: nothing to escape, nothing to refuse
     if not item_id:

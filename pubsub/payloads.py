@@ -38,6 +38,9 @@ _XML_CHARS = "\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff"
 _ALL_XML = re.compile(f"[{_XML_CHARS}]*")
 _NOT_XML = re.compile(f"[^{_XML_CHARS}]")
 
+#: A name as ElementTree has it, perhaps of a namespace; nothing in it ends it where it is written.
+_NAME = re.compile(r"(\{[^{}]*\})?[^\s{}<>/=\"'&]+")
+
 
 class XML(str):
     """Well-formed XML text of our own making, which is put into the ``<entry>`` as it is."""
@@ -56,7 +59,7 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
     :raises PayloadTooBig: above 250,000 bytes.
     :raises TypeError: for a value of another type.
     """
-    source = f' origin="{origin}"' if origin else ""
+    source = f" origin={quoteattr(origin)}" if origin else ""
     meta = f'{_META} event="{event}" at="{timestamp(at)}"{source}/>'
     entry = _entry(value, meta)
     # No character takes more than four bytes.
@@ -112,7 +115,10 @@ def check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> N
 
 def shortened(value: Any) -> str:
     """A value as error messages quote it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (a number of too many digits; somebody else's __repr__)
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -127,8 +133,14 @@ def element_text(element: ET.Element) -> str:
     try:
         # Whatever is nested too deeply ends here; copied, it would end the process.
         ET.tostring(element)
-        if not all(isinstance(child.tag, str) for child in element.iter()):
-            raise ValueError("XMPP allows no comments and processing instructions (RFC 6120 §11.1)")
+        for child in element.iter():
+            if not isinstance(child.tag, str):
+                raise TypeError(
+                    "XMPP allows no comments and processing instructions (RFC 6120 §11.1)"
+                )
+            for name in map(str, (child.tag, *child.keys())):
+                if not _NAME.fullmatch(name):
+                    raise ValueError(f"{shortened(name)} is no name")
         root, namespace = _with_default_namespace(element)
         text = ET.tostring(root, encoding="unicode")
         name = text[: re.search(r"[\s/>]", text).start()]  # type: ignore[union-attr]

@@ -96,3 +96,8 @@ def test_an_item_is_shown_without_its_payload():
 @pytest.mark.parametrize("item_id", ["7", "a/b?c&d", "ü", " ", "a-b"])
 def test_an_id_is_taken_as_it_is(item_id):
     assert make_item("/node", "Hello", id=item_id).id == item_id
+
+
+def test_an_id_of_more_digits_than_python_writes_is_refused():
+    with pytest.raises(InvalidItem, match="cannot be written"):
+        make_item("/n", "x", id=10**5000)

@@ -249,3 +249,29 @@ def test_what_an_entry_cannot_carry_is_known(value):
 def test_times_are_written_with_microseconds_in_utc(microsecond):
     at = NOON.replace(microsecond=microsecond)
     assert timestamp(at) == f"2026-11-22T12:00:00.{microsecond:06}Z"
+
+
+def test_an_origin_is_text_whatever_it_holds():
+    meta = entry("Hello", origin='"/><evil a="&')[0]
+    assert meta.attrib["origin"] == '"/><evil a="&'
+
+
+@pytest.mark.parametrize(
+    "element",
+    [ET.Element("b/><evil"), ET.Element("b", {'c="d" e': "f"})],
+)
+def test_a_name_that_says_more_than_a_name_is_refused(element):
+    outer = ET.Element("a")
+    outer.append(element)
+    with pytest.raises(InvalidItem, match="is no name"):
+        payload(outer)
+
+
+def test_a_qualified_name_of_an_attribute_is_one():
+    element = ET.Element("a", {ET.QName("urn:x", "b"): "c", "xml:lang": "en"})
+    assert entry(element)[1].attrib["{urn:x}b"] == "c"
+
+
+def test_a_value_that_cannot_even_be_shown_is_refused():
+    with pytest.raises(InvalidItem, match="of type dict is no JSON"):
+        payload({"x": 10**5000})
