@@ -140,7 +140,7 @@ def valid_node(node: str) -> str:
     :raises TypeError, InvalidNode: if it is not, saying why.
     """
     if not isinstance(node, str):
-        raise TypeError(f"a node is named by a str, not {node!r}")
+        raise TypeError(f"a node is named by a str, not {shortened(node)}")
     return _checked_node(node)
 
 
@@ -150,7 +150,7 @@ def valid_id(item_id: ItemId) -> str:
     :raises TypeError, InvalidItem: if it is not, saying why.
     """
     if isinstance(item_id, bool) or not isinstance(item_id, (str, int, UUID)):
-        raise TypeError(f"an item's id is text, a number or a UUID, not {item_id!r}")
+        raise TypeError(f"an item's id is text, a number or a UUID, not {shortened(item_id)}")
     try:
         item_id = str(item_id)
     except ValueError as error:  # Python writes no number of more than 4300 digits

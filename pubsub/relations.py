@@ -37,7 +37,7 @@ class Relation:
         for name in publication.m2m if isinstance(publication.m2m, Collection) else ():
             try:
                 field = publication.model._meta.get_field(name)
-            except FieldDoesNotExist:
+            except (FieldDoesNotExist, TypeError):  # a list is no name either
                 continue
             if isinstance(field, ManyToManyField):
                 yield cls(publication, field)

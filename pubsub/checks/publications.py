@@ -81,7 +81,7 @@ def _check_collections(publication: Publication) -> Iterator[Error]:
         value = getattr(publication, option)
         if option == "fields" and (value is None or value == "__all__"):
             continue
-        if isinstance(value, str) or not isinstance(value, Collection):
+        if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
             yield _problem(
                 publication,
                 option,
@@ -183,7 +183,7 @@ def _check_format(publication: Publication) -> Iterator[CheckMessage]:
 
 
 def _check_access(publication: Publication) -> Iterator[Error]:
-    if publication.access is not None and publication.access not in ACCESS_MODELS:
+    if publication.access is not None and publication.access not in list(ACCESS_MODELS):
         yield _problem(
             publication,
             "access",
@@ -274,7 +274,7 @@ def _check_names(publication: Publication) -> Iterator[CheckMessage]:
 def _is_unique(publication: Publication, name: str) -> bool:
     try:
         field = publication.model._meta.get_field(name)
-    except FieldDoesNotExist:
+    except (FieldDoesNotExist, TypeError):  # a list is no name either
         return False
     return isinstance(field, Field) and field.unique
 

@@ -39,14 +39,16 @@ HEADER = (
     b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' id='1' version='1.0' "
     b"xmlns:stream='http://etherx.jabber.org/streams' from='localhost'>"
 )
-LOGIN = (
-    HEADER + b"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-    b"<mechanism>PLAIN</mechanism></mechanisms></stream:features>",
-    b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
-    HEADER + b"<stream:features/>",
-    b"<iq type='result' id='open'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
-    b"<jid>django@localhost/1</jid></bind></iq>",
+OFFER = (
+    b"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
+    b"<mechanism>PLAIN</mechanism></mechanisms></stream:features>"
 )
+BOUND = (
+    b"<iq type='result' id='open'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>"
+    b"<jid>django@localhost/1</jid></bind></iq>"
+)
+SUCCESS = b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"
+LOGIN = (HEADER + OFFER, SUCCESS, HEADER + b"<stream:features/>", BOUND)
 EVENT = (
     f"<message from='{SERVICE}'><event xmlns='{NS_EVENT}'><items node='/n'><item id='1'>"
     "<entry xmlns='http://www.w3.org/2005/Atom'>Hello</entry></item><retract id='2'/></items>"
@@ -119,11 +121,10 @@ def test_a_login_at_a_server_that_says_anything_is_done_or_an_error_of_ours(serv
     server.parts = (*LOGIN[:step], word.encode("utf-8", "surrogatepass"))
     try:
         session = open_at(server)
-    except StreamError as error:
-        assert "secret" not in str(error)
-    else:
-        assert session.jid
-        session.abandon()
+    except StreamError:
+        return
+    assert session.jid
+    session.abandon()
 
 
 @SOME

@@ -1,7 +1,6 @@
 """What the fuzzers draw: text as attackers write it, elements and values of any kind."""
 
 import datetime as dt
-import uuid
 import xml.etree.ElementTree as ET
 from decimal import Decimal
 
@@ -71,7 +70,6 @@ _atoms = (
     st.none()
     | st.booleans()
     | st.integers()
-    | st.booleans().map(lambda more: 10**5000 + more)  # of more digits than Python writes
     | st.floats()
     | st.binary(max_size=4)
     | st.uuids()
@@ -90,4 +88,8 @@ anything = st.recursive(
     ),
     max_leaves=6,
 )
-ids = text | st.integers() | st.uuids() | st.just(uuid.UUID(int=0)) | _atoms
+
+#: A number of more digits than Python writes.
+huge = st.booleans().map(lambda more: 10**5000 + more)
+
+ids = text | st.integers() | st.uuids() | _atoms | huge
