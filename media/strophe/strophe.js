@@ -21,6 +21,7 @@ export const STAND_INS = {
   "index.ts": "index",
   "builder.ts": "builder",
   "log.ts": "log",
+  "utils.ts": "utils",
   "sasl-anon.ts": "left-out",
   "sasl-external.ts": "left-out",
   "sasl-oauthbearer.ts": "left-out",

@@ -139,6 +139,34 @@ test("a part that is left out says so when it is called", async () => {
   assert.throws(() => new Strophe.Connection("wss://example.org/", options), /is left out/);
 });
 
+test("Strophe's helpers say what Strophe's own say", async () => {
+  const source = `export { default as utils } from "strophe.js/src/utils";
+    export { xmlescape, getNodeFromJid, getDomainFromJid, getResourceFromJid, getBareJidFromJid,
+      toElement, isTagEqual, getNamespace, getText } from "strophe.js/src/utils";`;
+  const table = { ...STAND_INS };
+  delete table["utils.ts"];
+  const [ours, theirs] = [await bundled(source), await bundled(source, { plugins: [slimStrophe(table)] })];
+  const same = (name, ...given) => assert.deepEqual(ours[name](...given), theirs[name](...given), name);
+  for (const jid of ["a@b/c", "a@b", "b/c", "b", "a@b/c@d/e", "a@b/c/d", "a\\40x@b/é\n"]) {
+    same("getNodeFromJid", jid);
+    same("getDomainFromJid", jid);
+    same("getResourceFromJid", jid);
+    same("getBareJidFromJid", jid);
+  }
+  same("xmlescape", `<a b='c' d="e">&amp;</a>`);
+  const node = element(`<a xmlns="x">b<c>d</c></a>`);
+  same("isTagEqual", node, "a");
+  same("getNamespace", node);
+  same("getText", node.firstChild.nextSibling);
+  const buffer = (...values) => Uint8Array.from(values).buffer;
+  const { utils } = ours;
+  assert.deepEqual(utils.xorArrayBuffers(buffer(1, 2, 255), buffer(3, 2, 1)), buffer(2, 0, 254));
+  assert.equal(utils.arrayBufToBase64(buffer(0, 128, 255)), theirs.utils.arrayBufToBase64(buffer(0, 128, 255)));
+  assert.deepEqual(utils.base64ToArrayBuf("AID/"), buffer(0, 128, 255));
+  assert.deepEqual(utils.stringToArrayBuf("é"), theirs.utils.stringToArrayBuf("é"));
+  assert.equal(utils.utf16to8("aé漢\0"), theirs.utils.utf16to8("aé漢\0"));
+});
+
 test("stanzas are built and written as Strophe builds and writes them", async () => {
   const { $build, $iq, Builder } = await bundled(
     `export { default as Builder, $build, $iq } from "strophe.js/src/builder";`,
