@@ -248,11 +248,11 @@ def test_values_are_text_and_attributes_that_can_do_no_harm(page):
             make("", "", `<li><b data-pubsub-field="name"></b>
                 <a data-pubsub-attr="href:url title:name ${wrong}">link</a>
                 <input data-pubsub-attr="checked:done aria-busy:done value:missing" value="gone">
-                </li>`);
+                <script data-pubsub-field="code"></script></li>`);
             fed().bind();
             const name = "<img src=x onerror=said.push(1)>";
             tell.onSync([
-                item(1, {name, url: "javascript:said.push(1)", done: true}),
+                item(1, {name, url: "javascript:said.push(1)", done: true, code: "said.push(1)"}),
                 item(2, {name, url: "java\\nscript:said.push(1)", done: false}),
                 item(3, {name, url: "/fine?a=1", done: null}),
             ]);
@@ -273,8 +273,23 @@ def test_values_are_text_and_attributes_that_can_do_no_harm(page):
     assert page.locator("#list img").count() == 0
     assert page.evaluate("said") == []
     refused = sorted(error.partition('"')[2].partition('"')[0] for error in page.errors)
-    assert refused == ["=:name", "href:url", "onclick:name", "srcdoc:name", "style:name"]
+    assert page.locator("#list script").all_text_contents() == [""] * 3
+    assert refused == ["=:name", "code", "href:url", "onclick:name", "srcdoc:name", "style:name"]
     page.errors.clear()
+
+
+def test_a_list_says_why_it_is_told_nothing(page):
+    page.evaluate(
+        """() => {
+            make("", "<li data-pubsub-id='1'><b data-pubsub-field='name'>Django's</b></li>");
+            fed().bind();
+            document.addEventListener("pubsub:error", ({target, detail: {error}}) =>
+                said.push(`${target.id} ${error.message}`));
+            tell.onError(new Error("The site does not let this user read /n"));
+        }"""
+    )
+    expect(names(page)).to_have_text(["Django's"])
+    assert page.evaluate("said") == ["list The site does not let this user read /n"]
 
 
 def test_items_without_fields_have_no_row_unless_the_page_fills_it(page):

@@ -81,6 +81,7 @@ class List {
       this.#collection.addEventListener("change", () => this.#later());
       // At once: who is told that the page is online finds it so.
       this.#collection.addEventListener("sync", () => this.#draw());
+      this.#collection.addEventListener("error", ({ detail: error }) => this.#complain(error));
     }
   }
 
@@ -94,6 +95,14 @@ class List {
   };
 
   // Private
+
+  /** @param {Error} error */
+  #complain(error) {
+    const event = new CustomEvent("pubsub:error", { bubbles: true, cancelable: true, detail: { error } });
+    if (this.#element.deref()?.dispatchEvent(event)) {
+      console.warn(`${this.#node}: ${error.message}`);
+    }
+  }
 
   /**
    * Draws at most once for each frame. A tab in the background has none: there a timer draws, as

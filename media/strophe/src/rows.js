@@ -43,6 +43,10 @@ export function fill(row, item, former) {
   const isSame = (/** @type {string} */ field) =>
     former && JSON.stringify(valueOf(former, field)) === JSON.stringify(valueOf(item, field));
   for (const part of parts(row)) {
+    if (/^(script|style)$/.test(part.localName)) {
+      refuse(`<${part.localName}>`, part.getAttribute(FIELD) ?? ""); // it would be run
+      continue;
+    }
     for (const pair of part.getAttribute(ATTR)?.match(/\S+/g) ?? []) {
       const [, name = "", field = ""] = /^(.+):(.+)$/.exec(pair) ?? [];
       if (!isSame(field)) {
@@ -79,7 +83,7 @@ function setAttribute(element, name, value, pair) {
   const text = value === true && !spoken ? "" : textOf(value);
   const harmless = isHarmless(name, text);
   if (!harmless) {
-    refuse(pair, text);
+    refuse(`${ATTR}="${pair}"`, text);
   }
   if (!harmless || value === undefined || value === null || (value === false && !spoken)) {
     element.removeAttribute(name);
@@ -93,10 +97,10 @@ function textOf(value) {
   return value === Object(value) ? JSON.stringify(value) : String(value ?? "");
 }
 
-/** @param {string} pair @param {string} text */
-function refuse(pair, text) {
-  if (!reported.has(pair)) {
-    reported.add(pair);
-    report(new Error(`${ATTR}="${pair}" refuses ${JSON.stringify(text.slice(0, 200))}`));
+/** @param {string} where @param {string} text */
+function refuse(where, text) {
+  if (!reported.has(where)) {
+    reported.add(where);
+    report(new Error(`${where} refuses ${JSON.stringify(text.slice(0, 200))}`));
   }
 }
