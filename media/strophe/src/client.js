@@ -9,6 +9,7 @@ import { Origin } from "./origin.js";
 import { NEWS } from "./repeats.js";
 import { isolated, report } from "./report.js";
 import { Requests } from "./requests.js";
+import { Site } from "./site.js";
 import { parseEvent, parsePublished, publish } from "./stanzas.js";
 import { checkExcludeSelf, checkHandlers } from "./subscription.js";
 import { escapeXml } from "./xml.js";
@@ -34,8 +35,10 @@ import { escapeXml } from "./xml.js";
 
 /**
  * @typedef {object} ConnectOptions
- * @property {() => Promise<LoginOptions> | LoginOptions} [credentials]  asked for each login, and
- *   once more when it was refused
+ * @property {(refused: number) => Promise<LoginOptions> | LoginOptions} [credentials]  asked for
+ *   each login, and once more when it was refused
+ * @property {(node: string) => Promise<boolean> | boolean} [authorize]  asked about a private node
+ *   that the server does not let this user read: lets him in there, and says whether it did
  * @property {boolean} [shared]  false: a connection of its own, not one with the browser's other tabs
  */
 
@@ -60,12 +63,15 @@ export class PubSubClient extends EventTarget {
   #options;
   #config;
   #service;
+  #authorize;
   #connection;
   #attention;
   /** @type {State} as it was told last */
   #told = "offline";
   /** @type {Map<string, Feed>} */
   #feeds = new Map();
+  /** @type {WeakMap<object, string>} of the newest entries */
+  #nodes = new WeakMap();
   /** @type {Set<string>} */
   #declined = new Set();
   #watching = new AbortController();
@@ -80,7 +86,9 @@ export class PubSubClient extends EventTarget {
     }
     checkExcludeSelf(options.excludeSelf);
     const config = resolveConfig(pageConfig(document), options);
-    const source = credentialSource(options, config);
+    const site = config.credentialsUrl ? new Site(config.credentialsUrl) : undefined;
+    const source = credentialSource(options, config, site && ((refused) => site.credentials(refused)));
+    this.#authorize = options.authorize ?? (site && ((node) => site.authorize(node)));
     this.#options = options;
     this.#config = config;
     this.#service = config.service;
@@ -232,6 +240,8 @@ export class PubSubClient extends EventTarget {
     const hooks = {
       onNews: this.#onNews.bind(this),
       onChange: () => this.#onState(),
+      onLocked: () => this.#forget(node),
+      authorize: this.#authorize,
       onEnd: () => this.#feeds.delete(node),
     };
     const { since, nodes = {} } = this.#config;
@@ -316,6 +326,12 @@ export class PubSubClient extends EventTarget {
     moment === NEWS ? this.#attention.item(show) : show();
   }
 
+  /** @param {string} node  may be read no longer */
+  #forget(node) {
+    const kept = this.updates.filter((entry) => this.#nodes.get(entry) !== node);
+    this.updates.splice(0, Infinity, ...kept);
+  }
+
   /**
    * The original's way: one callback for all nodes.
    * @param {Feed} feed
@@ -329,6 +345,7 @@ export class PubSubClient extends EventTarget {
     const { jQuery } = /** @type {any} */ (window);
     const wrapped = jQuery ? jQuery(entry) : entry;
     if (moment === NEWS) {
+      this.#nodes.set(wrapped, feed.node);
       this.updates.push(wrapped);
       this.updates.splice(0, this.updates.length - UPDATES);
     }

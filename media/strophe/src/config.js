@@ -8,6 +8,7 @@ const NAMES = /** @type {const} */ ([
   "guestDomain",
   "userDomain",
   "workerUrl",
+  "credentialsUrl",
   "since",
 ]);
 
@@ -22,6 +23,7 @@ const NAMES = /** @type {const} */ ([
  * @property {string} [guestDomain]  where visitors without an account log in
  * @property {string} [userDomain]  where the site's users log in
  * @property {string} [workerUrl]  of the script by which tabs share a connection
+ * @property {string} [credentialsUrl]  where the site says with what its user logs in
  * @property {string} [since]  when the page was rendered, as ISO 8601
  * @property {Record<string, {max?: number | string, log?: boolean}>} [nodes]  what is known of
  *   nodes: how many items they keep, and whether no item is ever overwritten

@@ -181,13 +181,13 @@ export class Connection {
       const found = await this.#find();
       this.#isConnecting && this.#start(found);
     } catch (error) {
-      this.#isConnecting && this.#onFailure(error);
+      this.#isConnecting && this.#onFailure(error, error instanceof PubSubError && error.type === "auth");
     }
   }
 
   /** Who logs in, where, and by which worker if the connection is shared. */
   async #find() {
-    const who = await this.#source.next();
+    const who = await this.#source.next(Number(this.#refused));
     const url = this.#address(who);
     const shares = this.#shares && isWebSocket(url);
     const worker = shares ? await workerUrl(this.#config, url.href, who.identity) : undefined;
@@ -294,8 +294,12 @@ export class Connection {
     this.#become("denied");
   }
 
-  /** @param {unknown} error */
-  #onFailure(error) {
+  /** @param {unknown} error @param {boolean} [denied] */
+  #onFailure(error, denied) {
+    if (denied) {
+      this.#deny(error);
+      return;
+    }
     if (!this.#outage) {
       this.#outage = true;
       console.warn(`${error instanceof Error ? error.message : error}; trying again`);

@@ -9,7 +9,8 @@ import { required } from "./config.js";
  * @property {string} [nick]  a guest's name, for whoever reads the server's logs
  * @property {string} [username]  an account's name, without its domain
  * @property {string} [password]
- * @property {string} [jid]  with sid and rid: a BOSH session that the server has opened
+ * @property {string} [jid]  with a password: an account's whole address; with sid and rid: a BOSH
+ *   session that the server has opened
  * @property {string} [sid]
  * @property {string | number} [rid]  the next request id of that session
  */
@@ -44,10 +45,10 @@ const ASK_LIMIT = 15_000;
  * @returns {Credentials}
  */
 export function credentials(options, config) {
-  if (options.jid) {
+  if (options.jid && !options.password) {
     return attached(options, config);
   }
-  return options.username ? account(options, config) : guest(options, config);
+  return options.jid || options.username ? account(options, config) : guest(options, config);
 }
 
 /**
@@ -55,16 +56,20 @@ export function credentials(options, config) {
  *
  * @typedef {object} Source
  * @property {Credentials} [fixed]  the same each time: what was refused will be refused again
- * @property {() => Promise<Credentials>} next
+ * @property {(refused?: number) => Promise<Credentials>} next  told how often it was refused in a row
  */
 
+/** @typedef {(refused: number) => Promise<LoginOptions> | LoginOptions} Ask */
+
 /**
- * @param {LoginOptions & {credentials?: () => Promise<LoginOptions> | LoginOptions}} options
+ * @param {LoginOptions & {credentials?: Ask}} options
  * @param {Config} config
+ * @param {Ask} [site]  asked where the options do not say who logs in
  * @returns {Source}
  */
-export function credentialSource(options, config) {
-  const ask = options.credentials;
+export function credentialSource(options, config, site) {
+  const isOpen = (options.nick ?? options.username ?? options.jid) === undefined;
+  const ask = options.credentials ?? (isOpen ? site : undefined);
   if (ask === undefined) {
     const fixed = credentials(options, config);
     return { fixed, next: async () => fixed };
@@ -75,8 +80,8 @@ export function credentialSource(options, config) {
   /** @type {Credentials | undefined} */
   let visitor;
   return {
-    async next() {
-      const found = credentials((await inTime(ask)) ?? {}, config);
+    async next(refused = 0) {
+      const found = credentials((await inTime(() => ask(refused))) ?? {}, config);
       visitor = found.kind === "guest" ? (visitor ?? found) : undefined; // he keeps his address
       return visitor ?? found;
     },
@@ -132,12 +137,13 @@ function guest({ nick = "" }, config) {
 }
 
 /** @param {LoginOptions} options @param {Config} config @returns {Credentials} */
-function account({ username = "", password }, config) {
-  const domain = required(config, "userDomain");
+function account({ username = "", password, jid: full }, config) {
+  const jid = full
+    ? full.replace(/\/.*$/s, "")
+    : `${escapeNode(String(username))}@${required(config, "userDomain")}`;
   if (typeof password !== "string" || !password) {
-    throw new Error(`PubSubClient needs a password for the username "${username}"`);
+    throw new Error(`PubSubClient needs a password for "${full || username}"`);
   }
-  const jid = `${escapeNode(String(username))}@${domain}`;
   return {
     kind: "account",
     identity: jid,
@@ -151,7 +157,7 @@ function account({ username = "", password }, config) {
 function attached({ jid = "", sid, rid }, config) {
   const number = Number(rid);
   if (!sid || !Number.isSafeInteger(number) || number <= 0) {
-    throw new Error(`To attach as "${jid}", pass sid and rid (got sid "${sid}", rid "${rid}")`);
+    throw new Error(`For "${jid}" pass a password, or sid and rid (got sid "${sid}", rid "${rid}")`);
   }
   const domain = jid.replace(/\/.*$/s, "").replace(/^.*@/s, "");
   return {

@@ -2,7 +2,8 @@
  * What went wrong, in the server's words or in ours.
  *
  * `condition` is the XMPP condition ("forbidden", "item-not-found", …) or one of our own:
- * "timeout" (no answer), "disconnected" (the connection went first), "unusable-answer".
+ * "timeout" (no answer), "disconnected" (the connection went first), "unusable-answer",
+ * "connection-failed" (the site does not answer as it should).
  */
 export class PubSubError extends Error {
   /**

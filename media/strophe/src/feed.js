@@ -17,6 +17,8 @@ import { Subscription } from "./subscription.js";
  * @property {(feed: Feed, notification: Notification, moment: number) => void} onNews  has to
  *   `notify()` those who came at that moment or later
  * @property {() => void} onChange  `isCatchingUp` has changed
+ * @property {() => void} onLocked  the node is private, and we do not belong to it any more
+ * @property {(node: string) => Promise<boolean> | boolean} [authorize]  asked to let an account in
  * @property {(feed: Feed) => void} onEnd  the last listener has gone; the feed is not used again
  */
 
@@ -43,6 +45,10 @@ export class Feed {
   #round = 0;
   #attempt = 0;
   #refused = "";
+  /** Whether the server has let us in, and what was read has to go if it does so no more. */
+  #inside = false;
+  /** Whether it does not let us in, as things are. */
+  #barred = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retry;
 
@@ -81,7 +87,10 @@ export class Feed {
   add(handlers, excludeSelf = false) {
     const subscription = new Subscription(this, handlers, excludeSelf, this.#knowledge.now);
     this.#listeners.add(subscription);
-    if (this.#listeners.size === 1 || (subscription.isNew && !this.#held)) {
+    if (this.#barred) {
+      this.#refused = ""; // who comes now is to hear why, if nothing has changed
+    }
+    if (this.#barred || this.#listeners.size === 1 || (subscription.isNew && !this.#held)) {
       this.#catchUp();
     }
     return subscription;
@@ -167,9 +176,11 @@ export class Feed {
       return;
     }
     this.#held ??= [];
+    this.#barred = false;
     this.#settle(true);
     const ask = (/** @type {import("./stanzas.js").Request} */ request) =>
       this.#connection.request(this.#service, request);
+    const enter = () => ask(subscribe(this.node, this.#connection.subscriber));
     let subscribed = false;
     try {
       await this.#connection.hold(this.node);
@@ -177,8 +188,14 @@ export class Feed {
         return;
       }
       this.#last = undefined;
-      await ask(subscribe(this.node, this.#connection.subscriber));
-      subscribed = true;
+      await enter().catch(async (error) => {
+        await this.#admitted(error);
+        return round === this.#round && enter();
+      });
+      if (round !== this.#round) {
+        return;
+      }
+      subscribed = this.#inside = true;
       const found = await missed(ask, this.node, this.#last, this.#knowledge, this.#audience);
       if (round === this.#round) {
         this.#attempt = 0;
@@ -189,6 +206,21 @@ export class Feed {
       if (round === this.#round) {
         this.#onRefusal(error, subscribed);
       }
+    }
+  }
+
+  /**
+   * Lets the site let us in. Of guests it knows nothing.
+   * @param {unknown} error  with which the server has refused; thrown in other words if it stays so
+   */
+  async #admitted(error) {
+    if (!(error instanceof PubSubError && error.pubsubCondition === CLOSED)) {
+      throw error;
+    }
+    const isGuest = this.#connection.ownsSubscriptions;
+    if (isGuest || !(await this.#hooks.authorize?.(this.node))) {
+      const who = isGuest ? "guests" : "this user";
+      throw new PubSubError(`The site does not let ${who} read ${this.node}`, error);
     }
   }
 
@@ -296,7 +328,15 @@ export class Feed {
     if (passing) {
       this.#retry = setTimeout(() => this.#catchUp(), backoff(this.#attempt++));
     }
-    if (isMissing) {
+    this.#barred = !passing && !subscribed;
+    const isLocked = refusal && (refusal.pubsubCondition === CLOSED || (this.#barred && refusal.type === "auth"));
+    if (isLocked && this.#inside) {
+      this.#inside = false;
+      this.#held = [];
+      this.#last = undefined;
+      this.#hooks.onLocked?.();
+      this.#caughtUp({ items: [], whole: true });
+    } else if (isMissing) {
       this.#caughtUp({ items: [], whole: true }); // what the node held has gone with it
     } else if (!passing) {
       this.#release(new Map());
@@ -319,6 +359,9 @@ export class Feed {
     }
   }
 }
+
+/** XEP-0060 §6.1.3.4: a private node, where only members may read. */
+const CLOSED = "closed-node";
 
 /**
  * Ends our subscription on the server, if there is one and no other tab needs it.

@@ -91,11 +91,42 @@ test("an attached account subscribes by bare JID", () => {
 });
 
 test("attaching without a usable sid or rid is refused at the call", () => {
-  assert.throws(() => credentials({ jid: "x@y/z", rid: 1 }, config), /sid and rid/);
+  assert.throws(() => credentials({ jid: "x@y/z", rid: 1 }, config), /password, or sid and rid/);
   assert.throws(() => credentials({ jid: "x@y/z", sid: "s", rid: "x" }, config), /rid "x"/);
 });
 
-const source = (options) => credentialSource(options, config);
+test("an account may be given by its whole address, of which the resource does not count", () => {
+  for (const address of ["5@users.example.org", "5@users.example.org/a@b/c"]) {
+    const { kind, identity, byBareJid, login } = credentials({ jid: address, password: "pw" }, config);
+    assert.deepEqual([kind, identity, byBareJid], ["account", "5@users.example.org", true]);
+    assert.deepEqual(login(), { jid: "5@users.example.org", password: "pw" });
+  }
+});
+
+const source = (options, site) => credentialSource(options, config, site);
+
+test("the site is asked for each login where the options do not say who logs in", async () => {
+  const asked = [];
+  const site = async (refused) => {
+    asked.push(refused);
+    return { jid: "5@users.example.org", password: `token ${refused}` };
+  };
+  const { fixed, next } = source({ node: "/n" }, site);
+  assert.equal(fixed, undefined);
+  assert.equal((await next()).login().password, "token 0");
+  assert.equal((await next(1)).login().password, "token 1");
+  assert.deepEqual(asked, [0, 1]);
+  for (const options of [
+    { nick: "Ada" },
+    { nick: "" },
+    { username: "ann", password: "pw" },
+    { jid: "x@guests.example.org/r", sid: "s", rid: 17 },
+    { credentials: () => ({ nick: "Ada" }) },
+  ]) {
+    await source(options, site).next();
+  }
+  assert.equal(asked.length, 2);
+});
 
 test("credentials that are given once are the same for each login", async () => {
   const { fixed, next } = source({ username: "ann", password: "pw" });
@@ -105,10 +136,11 @@ test("credentials that are given once are the same for each login", async () => 
 
 test("a function is asked for each login", async () => {
   let count = 0;
-  const { fixed, next } = source({ credentials: async () => ({ username: "ann", password: `pw${++count}` }) });
+  const ask = async (refused) => ({ username: "ann", password: `pw${++count} ${refused}` });
+  const { fixed, next } = source({ credentials: ask });
   assert.equal(fixed, undefined);
-  assert.equal((await next()).login().password, "pw1");
-  assert.equal((await next()).login().password, "pw2");
+  assert.equal((await next()).login().password, "pw1 0");
+  assert.equal((await next(1)).login().password, "pw2 1");
 });
 
 test("a visitor for whom a function is asked keeps his address", async () => {

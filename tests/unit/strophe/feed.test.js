@@ -518,12 +518,28 @@ test("whatever happens while the connection comes and goes, the screen ends as t
 test("a refusal reaches onError, and is not tried again", async () => {
   const { server, feed: node } = feed();
   const errors = [];
-  server.answers = [refusal("not-allowed", "cancel", "closed-node")];
-  node.add({ onError: (error) => errors.push(error.pubsubCondition) });
+  server.answers = [refusal("not-acceptable")];
+  node.add({ onError: (error) => errors.push(error.condition) });
   await turn();
-  assert.deepEqual(errors, ["closed-node"]);
+  assert.deepEqual(errors, ["not-acceptable"]);
   assert.deepEqual(server.asked, ["subscribe"]);
   assert.equal(node.isCatchingUp, false);
+});
+
+test("who comes after a refusal is a reason to try again, and hears why if there is none", async () => {
+  const { server, feed: node } = feed();
+  const errors = [];
+  const handlers = { onError: (error) => errors.push(error.condition) };
+  server.answers = [refusal("not-acceptable"), refusal("not-acceptable")];
+  node.add(handlers);
+  await turn();
+  node.add(handlers);
+  await turn();
+  assert.equal(errors.length, 3);
+  node.add(noting());
+  await turn();
+  assert.equal(errors.length, 3);
+  assert.deepEqual(server.asked, ["subscribe", "subscribe", "subscribe", "count"]);
 });
 
 test("a refusal that nobody hears is reported", async (t) => {
@@ -716,4 +732,194 @@ test("leaving a node ends the waiting for it", async (t) => {
   await turn();
   await turn();
   assert.ok(server.asked.filter((name) => name === "subscribe").length <= 1);
+});
+
+// Private nodes
+
+const closed = () => refusal("not-allowed", "cancel", "closed-node");
+
+/** A feed of an account, whose server does not let it in before the site has admitted it. */
+function privateFeed(t, { authorize, ownsSubscriptions = false, ...rest } = {}) {
+  const asked = [];
+  const errors = [];
+  let locked = 0;
+  const hooks = {
+    async authorize(node) {
+      asked.push(node);
+      return authorize();
+    },
+    onLocked: () => locked++,
+  };
+  const made = feed({ hooks, ...rest });
+  made.server.ownsSubscriptions = ownsSubscriptions;
+  made.server.answers = [closed()];
+  const onError = (error) => errors.push([error.condition, error.pubsubCondition, error.message]);
+  return { ...made, asked, errors, onError, locked: () => locked };
+}
+
+const NO = ["not-allowed", "closed-node", "The site does not let this user read /n"];
+
+test("a private node is subscribed when the site has said yes", async (t) => {
+  const { server, feed: node, asked, errors, onError } = privateFeed(t, { authorize: () => true });
+  server.publish("1");
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  server.publish("2");
+  assert.deepEqual(asked, ["/n"]);
+  assert.deepEqual(server.asked.slice(0, 2), ["subscribe", "subscribe"]);
+  assert.deepEqual([note.heard, errors], [["s.1", ["s.1"], "s.2"], []]);
+  assert.equal(node.isCatchingUp, false);
+});
+
+test("while the site is asked something may be missing", async (t) => {
+  let say;
+  const { feed: node } = privateFeed(t, { authorize: () => new Promise((resolve) => (say = resolve)) });
+  node.add({ onError() {} });
+  await turn();
+  assert.equal(node.isCatchingUp, true);
+  say(false);
+  await turn();
+  assert.equal(node.isCatchingUp, false);
+});
+
+test("a private node that the site does not open is an error until the next connection", async (t) => {
+  let admits = false;
+  const { server, feed: node, asked, errors, onError, locked } = privateFeed(t, { authorize: () => admits });
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  await turn();
+  assert.deepEqual([server.asked, asked, errors], [["subscribe"], ["/n"], [NO]]);
+  assert.deepEqual([note.heard, locked()], [[], 0]); // what Django has rendered stays
+  admits = true;
+  server.answers = [closed()];
+  server.lose();
+  server.comeBack();
+  await turn();
+  assert.deepEqual(note.heard, [[]]);
+  assert.deepEqual([asked.length, errors.length], [2, 1]);
+});
+
+test("a server that stays closed though the site has said yes is not asked for ever", async (t) => {
+  const { server, feed: node, asked, errors, onError } = privateFeed(t, { authorize: () => true });
+  server.answers = [closed(), closed()];
+  node.add({ onError });
+  await turn();
+  await turn();
+  assert.deepEqual([server.asked, asked.length], [["subscribe", "subscribe"], 1]);
+  assert.deepEqual(errors, [["not-allowed", "closed-node", "not-allowed"]]);
+});
+
+test("for a guest the site is not asked", async (t) => {
+  const { feed: node, asked, errors, onError } = privateFeed(t, { ownsSubscriptions: true });
+  node.add({ onError });
+  await turn();
+  assert.deepEqual(asked, []);
+  assert.deepEqual(errors, [["not-allowed", "closed-node", "The site does not let guests read /n"]]);
+});
+
+test("an account for whom there is no site to ask is refused", async () => {
+  const { server, feed: node } = feed();
+  const errors = [];
+  server.ownsSubscriptions = false;
+  server.answers = [closed()];
+  node.add({ onError: ({ message }) => errors.push(message) });
+  await turn();
+  assert.deepEqual(errors, [NO[2]]);
+});
+
+test("a site that does not answer is asked again", async (t) => {
+  t.mock.method(Math, "random", () => 0);
+  const answers = [refusal("connection-failed", "wait"), refusal("connection-failed", "wait"), true];
+  const authorize = async () => {
+    const answer = answers.shift();
+    if (answer instanceof Error) {
+      throw answer;
+    }
+    return answer;
+  };
+  const { server, feed: node, asked, errors, onError } = privateFeed(t, { authorize });
+  server.answers = [closed(), closed(), closed()];
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  await turn();
+  await turn();
+  assert.deepEqual([asked.length, note.heard], [3, [[]]]);
+  assert.deepEqual(errors, [["connection-failed", "", "connection-failed"]]);
+});
+
+test("who leaves, or comes to another connection, while the site is asked subscribes no more", async (t) => {
+  let say;
+  const { server, feed: node } = privateFeed(t, { authorize: () => new Promise((resolve) => (say = resolve)) });
+  const listener = node.add({});
+  await turn();
+  await listener.unsubscribe();
+  say(true);
+  await turn();
+  assert.deepEqual(server.asked, ["subscribe"]);
+});
+
+test("a right that is taken away takes along what was read, once, and given back brings it back", async (t) => {
+  let admits = true;
+  const { server, feed: node, asked, errors, onError, locked } = privateFeed(t, { authorize: () => admits });
+  ["1", "2"].forEach((id) => server.publish(id));
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  note.heard.length = 0;
+  admits = false;
+  server.answers = [closed()];
+  node.receive({ kind: "end", node: "/n" });
+  await turn();
+  await turn();
+  assert.deepEqual(note.heard, ["-1", "-2", []]);
+  assert.deepEqual([errors, asked.length, locked()], [[NO], 2, 1]);
+  assert.equal(node.isCatchingUp, false);
+  note.heard.length = 0;
+  server.answers = [closed()];
+  server.lose();
+  server.comeBack();
+  await turn();
+  assert.deepEqual([note.heard, locked()], [[], 1]);
+  admits = true;
+  server.answers = [closed()];
+  node.add(noting());
+  await turn();
+  assert.deepEqual(note.heard, ["s.1", "s.2", ["s.1", "s.2"]]);
+});
+
+test("what came while the right was taken away is not told", async (t) => {
+  const { server, feed: node, onError } = privateFeed(t, { authorize: () => false });
+  server.answers = [];
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  server.publish("1");
+  server.answers = [null, () => server.publish("2"), closed()];
+  server.lose();
+  server.comeBack();
+  await turn();
+  assert.deepEqual(note.heard.slice(1), ["s.1", "-1", []]);
+});
+
+test("an outcast, and who has signed out, lose what was read; who is refused for another reason does not", async (t) => {
+  for (const [error, told] of [
+    [refusal("forbidden", "auth"), ["-1", []]],
+    [refusal("policy-violation"), []],
+  ]) {
+    const { server, feed: node, onError } = privateFeed(t);
+    server.answers = [];
+    server.publish("1");
+    const note = noting();
+    node.add({ ...note, onError });
+    await turn();
+    note.heard.length = 0;
+    server.answers = [error];
+    server.lose();
+    server.comeBack();
+    await turn();
+    assert.deepEqual(note.heard, told);
+  }
 });

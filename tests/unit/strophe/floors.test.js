@@ -10,7 +10,7 @@ const FLOORS = [
   ["client"],
   ["attention", "binding", "rows", "order", "collection", "origin", "requests"],
   ["feed", "catchup", "knowledge", "repeats", "subscription"],
-  ["connection", "transports", "interests", "credentials", "backoff"],
+  ["connection", "transports", "interests", "credentials", "site", "backoff"],
   ["session", "pending", "sharing", "sasl"],
   ["config", "stanzas", "payloads", "xml", "errors", "digest", "report"],
   ["worker"], // a house of its own
