@@ -83,7 +83,7 @@ setup(
     package_dir={"pubsub.deploy": "deploy", "pubsub.static.pubsub": CLIENT},
     package_data={
         "pubsub": ["py.typed"],
-        "pubsub.deploy": ["*.yml", "*.conf", "*.service"],
+        "pubsub.deploy": ["*.yml", "*.conf", "*.service", "ejabberd/*.erl"],
         "pubsub.static.pubsub": ["*.js", "*.mjs", "*.map", "*.txt", "*.ts", "*.mts", "types/*.ts"],
     },
     include_package_data=False,

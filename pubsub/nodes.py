@@ -104,6 +104,19 @@ def subscriptions(node: str) -> Future[list[Subscription]]:
     return get_backend().get_subscriptions(node)
 
 
+def set_subscriptions(node: str, states: Mapping[str, str]) -> Future[None]:
+    """Set the subscriptions of some JIDs to a node (XEP-0060 §8.8.2); all others stay.
+
+    ::
+
+        nodes.set_subscriptions("/team", {"ada@example.org/page-1": "none"})
+
+    :param states: JID → ``subscribed`` or ``none``.  Whoever subscribed by his full JID is to be
+        named by that: :func:`subscriptions` tells.
+    """
+    return get_backend().set_subscriptions(node, states)
+
+
 def affiliations(node: str) -> Future[dict[str, str]]:
     """JID → affiliation (XEP-0060 §8.9): owner, publisher, member, outcast …"""
     return get_backend().get_affiliations(node)

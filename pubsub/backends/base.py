@@ -12,6 +12,7 @@ from pubsub.futures import resolved
 from pubsub.items import Item
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
+from pubsub.wire.guard import GuardStatus
 
 
 class BaseBackend:
@@ -116,6 +117,10 @@ class BaseBackend:
         """Who is subscribed."""
         raise self._unsupported("get_subscriptions")
 
+    def set_subscriptions(self, node: str, states: Mapping[str, str]) -> Future[None]:
+        """Set the subscriptions of some JIDs: subscribed or none."""
+        raise self._unsupported("set_subscriptions")
+
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
         """JID → owner, publisher, member, outcast …"""
         raise self._unsupported("get_affiliations")
@@ -127,6 +132,20 @@ class BaseBackend:
     def get_nodes(self) -> Future[list[str]]:
         """The names of all nodes that we own, sorted."""
         raise self._unsupported("get_nodes")
+
+    def end_sessions(self, jid: str, before: float, session: str | None = None) -> Future[None]:
+        """End all sessions of one of the site's users on the server, and refuse his old tokens.
+
+        :param jid: his bare JID.
+        :param before: tokens that were issued then or earlier, in seconds since 1970, are refused.
+        :param session: if given, those and only those are refused that have it as their ``sid``.
+        :returns: a Future that is resolved when they have ended.
+        """
+        raise self._unsupported("end_sessions")
+
+    def guard_status(self) -> Future[GuardStatus]:
+        """What the server's guard (mod_pubsub_guard) says."""
+        raise self._unsupported("guard_status")
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

@@ -28,6 +28,7 @@ from pubsub.models import OutboxItem, State
 from pubsub.spool import CHUNK
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
+from pubsub.wire.guard import GuardStatus
 
 
 class Change(TypedDict):
@@ -138,6 +139,9 @@ class OutboxBackend(BaseBackend):
     def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
         return self._relayed.get_subscriptions(node)
 
+    def set_subscriptions(self, node: str, states: Mapping[str, str]) -> Future[None]:
+        return self._relayed.set_subscriptions(node, states)
+
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
         return self._relayed.get_affiliations(node)
 
@@ -146,6 +150,12 @@ class OutboxBackend(BaseBackend):
 
     def get_nodes(self) -> Future[list[str]]:
         return self._relayed.get_nodes()
+
+    def end_sessions(self, jid: str, before: float, session: str | None = None) -> Future[None]:
+        return self._relayed.end_sessions(jid, before, session)
+
+    def guard_status(self) -> Future[GuardStatus]:
+        return self._relayed.guard_status()
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

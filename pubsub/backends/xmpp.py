@@ -18,11 +18,12 @@ from pubsub.exceptions import InvalidNode, RequestRefused
 from pubsub.futures import follow
 from pubsub.items import Item, lane_of, now, valid_configuration, valid_node
 from pubsub.payloads import check_xml, marked, shortened, tombstone
-from pubsub.wire import stanzas
+from pubsub.wire import guard, stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.connection import Connection, close_all
 from pubsub.wire.events import EventStream
+from pubsub.wire.guard import GuardStatus
 from pubsub.wire.listening import Listener
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class XMPPBackend(BaseBackend):
 
     def __init__(self, *, keeps: bool = True) -> None:
         self._service = conf.pubsub_host
+        self._user_domain = conf.user_domain
         self._node_defaults = conf.node_defaults
         self._account = Account(
             jid=conf.jid,
@@ -135,6 +137,12 @@ class XMPPBackend(BaseBackend):
     def get_subscriptions(self, node: str) -> Future[list[Subscription]]:
         return self._request(node, stanzas.subscriptions(self._service, valid_node(node)))
 
+    def set_subscriptions(self, node: str, states: Mapping[str, str]) -> Future[None]:
+        for jid, state in states.items():
+            check_xml(f"{jid}={state}", f"the subscription of {shortened(jid)}")
+        request = stanzas.set_subscriptions(self._service, valid_node(node), states)
+        return self._request(node, request)
+
     def get_affiliations(self, node: str) -> Future[dict[str, str]]:
         return self._request(node, stanzas.affiliations(self._service, valid_node(node)))
 
@@ -146,6 +154,15 @@ class XMPPBackend(BaseBackend):
 
     def get_nodes(self) -> Future[list[str]]:
         return self._connections[0].request(stanzas.own_nodes(self._service))
+
+    def end_sessions(self, jid: str, before: float, session: str | None = None) -> Future[None]:
+        check_xml(f"{jid}{session or ''}", f"the session of {shortened(jid)}")
+        user, _at, domain = jid.rpartition("@")
+        request = guard.end_sessions(domain, user, before, session)
+        return self._connections[0].request(request)
+
+    def guard_status(self) -> Future[GuardStatus]:
+        return self._connections[0].request(guard.status(self._user_domain))
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

@@ -1,7 +1,8 @@
-"""The files of a stack's folder: its lock, password, certificate and configuration."""
+"""The files of a stack's folder: its lock, password, keys, certificate and configuration."""
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from pubsub.devstack.errors import StackError
 
 PACKAGE = Path(__file__).resolve().parent.parent
+JWK = "jwt.jwk"
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH in Debian
 
 
@@ -104,6 +106,14 @@ def password(path: Path) -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32) + "\n")
     return path.read_text(encoding="utf-8").strip()
+
+
+def jwt_key(folder: Path) -> str:
+    """The secret that signs tokens (``jwt.key``), the same as a JWK for ejabberd beside it."""
+    secret = password(folder / "jwt.key")
+    k = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
+    write_private(folder / JWK, json.dumps({"kty": "oct", "k": k}) + "\n")
+    return secret
 
 
 def certificate(folder: Path, hosts: list[str], openssl: str) -> tuple[Path, Path]:

@@ -5,7 +5,6 @@ Children die with the process that started them, even when it is killed: see ``t
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import shutil
@@ -28,12 +27,6 @@ from pubsub.devstack.ports import LOOPBACK
 OnLine = Callable[[str, str], None]
 
 TELLING = re.compile(r"\[(error|critical|emerg|alert|crit)\]|Error|error:|Traceback")
-ERLANG_LIBRARIES = (
-    "/usr/lib/*/ejabberd-*/ebin/ejabberd.app",
-    "/usr/lib/erlang/lib/ejabberd-*/ebin/ejabberd.app",
-    "/usr/lib*/ejabberd*/ebin/ejabberd.app",
-    "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
-)
 
 
 def tied(command: list[str]) -> list[str]:
@@ -44,25 +37,6 @@ def tied(command: list[str]) -> list[str]:
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else command
-
-
-def erlang_libraries() -> str:
-    """The folder that holds ejabberd's Erlang libraries, for ``ERL_LIBS``.
-
-    :raises StackError: when ejabberd is not installed.
-    """
-    given = [
-        f"{folder}/ejabberd-*/ebin/ejabberd.app"
-        for folder in os.environ.get("ERL_LIBS", "").split(os.pathsep)
-        if folder
-    ]
-    for pattern in (*given, *ERLANG_LIBRARIES):
-        if found := sorted(glob.glob(pattern)):
-            return str(Path(found[-1]).parents[2])
-    raise StackError(
-        "ejabberd was not found. Install Debian's package ejabberd: apt-get install ejabberd "
-        "(ejabberd elsewhere: put the folder that holds ejabberd-*/ebin into ERL_LIBS)."
-    )
 
 
 class Child(Executor):

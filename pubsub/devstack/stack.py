@@ -12,13 +12,15 @@ from types import TracebackType
 from typing import Any
 
 from pubsub.devstack import files
+from pubsub.devstack.erlang import compile_guard, erlang_libraries
 from pubsub.devstack.errors import StackError
 from pubsub.devstack.ports import LOOPBACK, Ports
-from pubsub.devstack.processes import Child, OnLine, erlang_libraries, listening, stop_all, tied
+from pubsub.devstack.processes import Child, OnLine, listening, stop_all, tied
 
 __all__ = ["Stack", "tied"]
 
-PROGRAMS = {"erl": "ejabberd", "openssl": "openssl"}  # and Debian's packages
+# And Debian's packages.
+PROGRAMS = {"erl": "ejabberd", "erlc": "erlang-base", "openssl": "openssl"}
 NGINX = {"nginx": "nginx-light"}
 EJABBERD_PORTS = ("xmpp", "xmpp_tls", "http")
 PUBLISHER = "django@localhost"
@@ -171,7 +173,8 @@ class Stack:
         password = files.password(self.folder / "password")
         hosts = ["localhost", GUEST_DOMAIN, USER_DOMAIN, PUBSUB_HOST]
         server_pem, ca_pem = files.certificate(self.folder, hosts, programs["openssl"])
-        self._ejabberd = self._prepare_ejabberd(programs["erl"], password, server_pem)
+        key = files.jwt_key(self.folder)
+        self._ejabberd = self._prepare_ejabberd(programs, password, server_pem)
         self._nginx = self._prepare_nginx(programs["nginx"]) if self.with_nginx else None
         http = f"{LOOPBACK}:{self.ports.http}"
         self.settings = {
@@ -187,12 +190,18 @@ class Stack:
             "PUBSUB_WEBSOCKET_URL": "/ws" if self.with_nginx else f"ws://{http}/ws",
             "PUBSUB_GUEST_DOMAIN": GUEST_DOMAIN,
             "PUBSUB_USER_DOMAIN": USER_DOMAIN,
+            "PUBSUB_JWT_KEY": key,
+            # Django asks ejabberd itself, whatever stands in front of it.
+            "PUBSUB_PREBIND_URL": f"http://{http}/http-bind",
         }
 
     # Private
 
-    def _prepare_ejabberd(self, erl: str, password: str, server_pem: Path) -> Child:
+    def _prepare_ejabberd(
+        self, programs: Mapping[str, str], password: str, server_pem: Path
+    ) -> Child:
         libraries = erlang_libraries()
+        compile_guard(self.folder / "ebin", programs["erlc"], libraries)
         macros: dict[str, str | int] = {
             "C2S_IP": LOOPBACK,
             "C2S_PORT": self.ports.xmpp,
@@ -200,6 +209,7 @@ class Stack:
             "HTTP_IP": LOOPBACK,
             "HTTP_PORT": self.ports.http,
             "CERTIFICATE": server_pem.name,
+            "JWT_KEY": files.JWK,
         }
         files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros))
         accounts = {PUBLISHER: password, **self.accounts}
@@ -208,7 +218,19 @@ class Stack:
             "ejabberd",
             # No -sname: without distribution there is no cookie, and no epmd is left behind.
             # Paths are relative to the folder, so none needs Erlang's quoting.
-            [erl, "-noinput", "-mnesia", "dir", '"spool"', "+K", "true", "+sbwt", "none"]
+            [
+                programs["erl"],
+                "-noinput",
+                "-pa",
+                "ebin",
+                "-mnesia",
+                "dir",
+                '"spool"',
+                "+K",
+                "true",
+                "+sbwt",
+                "none",
+            ]
             + ["-s", "ejabberd", "-eval", REGISTER_ACCOUNTS],
             folder=self.folder,
             environment={

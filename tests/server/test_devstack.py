@@ -182,7 +182,7 @@ def test_a_missing_program_is_named_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(stack_files, "SBIN", ())
-    with pytest.raises(StackError, match="apt-get install ejabberd openssl nginx-light"):
+    with pytest.raises(StackError, match="apt-get install ejabberd erlang-base openssl nginx"):
         Stack(tmp_path / "s", nginx=True).start()
 
 

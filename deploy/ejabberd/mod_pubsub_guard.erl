@@ -1,0 +1,623 @@
+%%% Keeps browsers to what django-pubsub's pages need, and ends the sessions of users who have
+%%% logged out of Django.  deploy/ejabberd.yml loads it for the hosts of guests and of users, and
+%%% says how to install it.
+%%%
+%%% What it relies on, seen with ejabberd 23.01:
+%%% - the hooks user_send_packet, c2s_auth_result, c2s_session_opened, c2s_terminated and
+%%%   check_decoded_jwt run in the process of the stream that they are about;
+%%% - ejabberd goes on as if nothing had been said when a hook fails, so what forbids must not fail;
+%%% - mod_pubsub serves a request in the process of who has sent it: the next one finds it done;
+%%% - mod_pubsub keeps each subscription in the Mnesia table pubsub_state (db_type: mnesia).
+-module(mod_pubsub_guard).
+
+-behaviour(gen_mod).
+-behaviour(gen_server).
+
+-export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, ejabberd_started/0]).
+-export([user_send_packet/1, check_decoded_jwt/5, c2s_auth_result/3, c2s_session_opened/1,
+         c2s_terminated/2, sm_remove_connection_hook/3]).
+-export([decode_iq_subel/1, process_iq/1]).
+
+-include_lib("kernel/include/logger.hrl").
+-include_lib("ejabberd/include/pubsub.hrl").
+
+-define(NS, <<"urn:django-pubsub:guard:1">>).
+-define(NS_PUBSUB, <<"http://jabber.org/protocol/pubsub">>).
+-define(NS_DISCO_INFO, <<"http://jabber.org/protocol/disco#info">>).
+-define(NS_PING, <<"urn:xmpp:ping">>).
+-define(NS_SESSION, <<"urn:ietf:params:xml:ns:xmpp-session">>).
+
+-define(END_LIMIT, timer:seconds(8)).
+-define(CLEANING, timer:minutes(10)).
+-define(LOG_SECONDS, 10).
+-define(LOG_LINES, 200).            % of one host in so many seconds
+-define(LOG_LINES_OF_SESSION, 20).  % in a minute
+
+%% As in fast_xml's fxml.hrl, whose application has another name in Debian.
+-record(xmlel, {name = <<>> :: binary(),
+                attrs = [] :: [{binary(), binary()}],
+                children = [] :: list()}).
+
+%% What has been said by <end/>: tokens of a user, or those of one session of his in Django (none is
+%% <<>>), that were issued at a time or before it are refused.
+-record(pubsub_guard_end, {key :: {binary(), binary(), binary()},
+                           before :: float() | all,
+                           at :: integer()}).
+
+-type state() :: ejabberd_c2s:state().
+-type refusal() :: {deny, What :: iodata(), Error :: tuple()}.
+
+%%% gen_mod
+
+-spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
+start(Host, Opts) ->
+    gen_mod:start_child(?MODULE, Host, Opts).
+
+-spec stop(binary()) -> ok | {error, term()}.
+stop(Host) ->
+    gen_mod:stop_child(?MODULE, Host).
+
+%% Options are read where they are needed.
+-spec reload(binary(), gen_mod:opts(), gen_mod:opts()) -> ok.
+reload(_Host, _NewOpts, _OldOpts) ->
+    ok.
+
+-spec depends(binary(), gen_mod:opts()) -> [{module(), hard | soft}].
+depends(_Host, _Opts) ->
+    [].
+
+-spec mod_opt_type(atom()) -> econf:validator().
+mod_opt_type(access) -> econf:acl();
+mod_opt_type(uncounted) -> econf:acl();
+mod_opt_type(service) -> econf:host();
+mod_opt_type(max_subscriptions) -> econf:pos_int(infinity);
+mod_opt_type(max_sessions_per_address) -> econf:pos_int(infinity);
+mod_opt_type(memory) -> econf:timeout(second).
+
+-spec mod_options(binary()) -> [{atom(), term()}].
+mod_options(Host) ->
+    [{access, none},
+     {uncounted, none},
+     {service, <<"pubsub.", Host/binary>>},
+     {max_subscriptions, 200},
+     {max_sessions_per_address, 200},
+     {memory, timer:hours(24)}].
+
+-spec mod_doc() -> map().
+mod_doc() ->
+    #{desc => <<"Keeps browsers to what django-pubsub's pages need, and ends the sessions of users "
+                "who have logged out of Django.  The options are explained in django-pubsub's "
+                "deploy/ejabberd.yml.">>}.
+
+%%% The process: it holds the table of this host, which all its streams write, and cleans up
+
+init([Host | _]) ->
+    process_flag(trap_exit, true),
+    ets:new(table(Host), [named_table, public, ordered_set, {write_concurrency, true}]),
+    ejabberd_mnesia:create(?MODULE, pubsub_guard_end,
+                           [{disc_copies, [node()]},
+                            {attributes, record_info(fields, pubsub_guard_end)}]),
+    [ejabberd_hooks:add(Hook, Host, ?MODULE, Hook, Priority) || {Hook, Priority} <- hooks()],
+    gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS, ?MODULE, process_iq),
+    %% mod_pubsub may start later than we do.
+    ejabberd_hooks:add(ejabberd_started, ?MODULE, ejabberd_started, 50),
+    {ok, _} = timer:send_interval(?CLEANING, clean),
+    self() ! clean,
+    {ok, Host}.
+
+handle_call(clean, _From, Host) ->
+    {reply, clean(Host), Host}.
+
+handle_cast(_Request, Host) ->
+    {noreply, Host}.
+
+handle_info(clean, Host) ->
+    clean(Host),
+    {noreply, Host};
+handle_info(_Info, Host) ->
+    {noreply, Host}.
+
+terminate(_Reason, Host) ->
+    gen_iq_handler:remove_iq_handler(ejabberd_local, Host, ?NS),
+    [ejabberd_hooks:delete(Hook, Host, ?MODULE, Hook, Priority) || {Hook, Priority} <- hooks()],
+    ok.
+
+%% Those that forbid come before anybody who would act on what is forbidden (100 is usual), and the
+%% one of tokens after ejabberd's own.
+-spec hooks() -> [{atom(), integer()}].
+hooks() ->
+    [{user_send_packet, 10}, {c2s_auth_result, 50}, {check_decoded_jwt, 110},
+     {c2s_session_opened, 50}, {c2s_terminated, 50}, {sm_remove_connection_hook, 110}].
+
+-spec ejabberd_started() -> ok.
+ejabberd_started() ->
+    lists:foreach(fun(Host) -> ok = gen_server:call(table(Host), clean, infinity) end,
+                  guarded_hosts()).
+
+-spec clean(binary()) -> ok.
+clean(Host) ->
+    %% A crash of ejabberd leaves subscriptions of sessions behind, and a killed stream its count.
+    case dead_subscriptions(Host) of
+        {ok, []} -> ok;
+        {ok, Dead} ->
+            lists:foreach(fun unsubscribe/1, Dead),
+            ?LOG_INFO("~ts: removed ~b subscriptions of sessions that are not there",
+                      [Host, length(Dead)]);
+        unknown -> ok
+    end,
+    forget_streams(Host, '_'),
+    Forgotten = now_seconds() - option(Host, memory) div 1000,
+    Old = mnesia:dirty_select(
+            pubsub_guard_end,
+            [{#pubsub_guard_end{key = {'$1', Host, '$2'}, at = '$3', before = '_'},
+              [{'<', '$3', Forgotten}], [{{'$1', Host, '$2'}}]}]),
+    lists:foreach(fun(Key) -> mnesia:dirty_delete(pubsub_guard_end, Key) end, Old).
+
+%%% What a browser may send
+
+-spec user_send_packet({tuple() | drop, state()}) ->
+          {tuple() | drop, state()} | {stop, {drop, state()}}.
+user_send_packet({drop, State}) ->
+    {drop, State};
+user_send_packet({Packet, State}) ->
+    case judge(Packet, State) of
+        {allow, State1} ->
+            {Packet, State1};
+        {deny, What, Error} ->
+            State1 = log_stanza(What, State),
+            case xmpp:get_type(Packet) of
+                %% An answer is never answered.
+                Type when Type == error; Type == result -> {stop, {drop, State1}};
+                _ -> {stop, {drop, ejabberd_c2s:send(State1, xmpp:make_error(Packet, Error))}}
+            end
+    end.
+
+-spec judge(tuple(), state()) -> {allow, state()} | refusal().
+judge(Packet, #{jid := JID, lserver := Host} = State) ->
+    try
+        {User, Host, _} = jid:tolower(JID),
+        To = jid:tolower(xmpp:get_to(Packet)),
+        Own = To == {<<>>, Host, <<>>} orelse To == {User, Host, <<>>},
+        Service = To == {<<>>, option(Host, service), <<>>},
+        case {xmpp:get_name(Packet), xmpp:get_type(Packet)} of
+            {<<"iq">>, Type} when Type == result; Type == error ->
+                allow_if(Own orelse is_publisher(Host, xmpp:get_to(Packet)), Packet, State);
+            {<<"iq">>, Type} when Own; Service ->
+                judge_request(Type, Service, Packet, State);
+            {<<"presence">>, Type} when Type == available; Type == unavailable ->
+                allow_if(To == {User, Host, <<>>}, Packet, State);
+            _ ->
+                forbidden(Packet)
+        end
+    catch
+        Class:Reason:Trace ->
+            ?LOG_ERROR("A stanza of ~ts is refused, because it cannot be judged: ~p",
+                       [jid:encode(JID), {Class, Reason, Trace}]),
+            {deny, "a stanza that cannot be judged", xmpp:err_bad_request()}
+    end.
+
+-spec judge_request(get | set, boolean(), tuple(), state()) -> {allow, state()} | refusal().
+judge_request(Type, Service, IQ, State) ->
+    case {Service, Type, [{El, fxml:get_tag_attr_s(<<"xmlns">>, El)} || El <- elements(IQ)]} of
+        {true, _, [{_, ?NS_PUBSUB}]} -> judge_pubsub(IQ, State);
+        {_, get, [{_, ?NS_DISCO_INFO}]} -> {allow, State};
+        {false, get, [{_, ?NS_PING}]} -> {allow, State};
+        {false, set, [{_, ?NS_SESSION}]} -> {allow, State};
+        _ -> forbidden(IQ)
+    end.
+
+-spec judge_pubsub(tuple(), state()) -> {allow, state()} | refusal().
+judge_pubsub(IQ, State) ->
+    [El] = elements(IQ),
+    %% What mod_pubsub will read, not what was written: namespaces have prefixes, and attributes and
+    %% elements may stand there twice.
+    try fxml:get_subtag(xmpp:encode(xmpp:decode(El, ?NS_PUBSUB, [])), <<"subscribe">>) of
+        #xmlel{} = Subscribe ->
+            judge_subscribe(Subscribe, State);
+        false ->
+            {allow, State}
+    catch
+        error:{xmpp_codec, _} ->
+            {deny, "a request that is not of XEP-0060", xmpp:err_bad_request()}
+    end.
+
+-spec judge_subscribe(#xmlel{}, state()) -> {allow, state()} | refusal().
+judge_subscribe(Subscribe, #{jid := JID, lserver := Host} = State) ->
+    Full = jid:tolower(JID),
+    Node = fxml:get_tag_attr_s(<<"node">>, Subscribe),
+    Subscriber = jid:tolower(jid:decode(fxml:get_tag_attr_s(<<"jid">>, Subscribe))),
+    case lists:member(Subscriber, [Full, jid:remove_resource(Full)]) of
+        true ->
+            hold(Host, {Subscriber, Node}, State);
+        false ->
+            {deny, ["a subscription of ", quoted(jid:encode(Subscriber)), " to ", quoted(Node)],
+             mod_pubsub:extended_error(xmpp:err_bad_request(), mod_pubsub:err_invalid_jid())}
+    end.
+
+%% A session knows what it has asked for.  Only when that is too much it is found out what it has.
+-spec hold(binary(), {jid:ljid(), binary()}, state()) -> {allow, state()} | refusal().
+hold(Host, {_, Node} = New, State) ->
+    Asked = maps:get(?MODULE, State, #{}),
+    Max = option(Host, max_subscriptions),
+    Held = case map_size(Asked) >= Max andalso not maps:is_key(New, Asked) of
+               true -> maps:filter(fun(Key, _) -> is_subscribed(Host, Key) end, Asked);
+               false -> Asked
+           end,
+    case map_size(Held) < Max orelse maps:is_key(New, Held) of
+        true ->
+            {allow, State#{?MODULE => Held#{New => true}}};
+        false ->
+            {deny, ["more than ", integer_to_binary(Max), " subscriptions, the next to ",
+                    quoted(Node)],
+             mod_pubsub:extended_error(xmpp:err_policy_violation(),
+                                       mod_pubsub:err_too_many_subscriptions())}
+    end.
+
+-spec is_subscribed(binary(), {jid:ljid(), binary()}) -> boolean().
+is_subscribed(Host, {Subscriber, Node}) ->
+    Service = option(Host, service),
+    try mnesia:dirty_read(pubsub_node, {Service, Node}) of
+        [#pubsub_node{id = Index}] ->
+            case mnesia:dirty_read(pubsub_state, {Subscriber, Index}) of
+                [#pubsub_state{subscriptions = [_ | _]}] -> true;
+                _ -> false
+            end;
+        [] ->
+            false
+    catch
+        exit:{aborted, _} -> true  % the tables are in SQL
+    end.
+
+-spec allow_if(boolean(), tuple(), state()) -> {allow, state()} | refusal().
+allow_if(true, _Packet, State) -> {allow, State};
+allow_if(false, Packet, _State) -> forbidden(Packet).
+
+-spec forbidden(tuple()) -> refusal().
+forbidden(Packet) ->
+    Namespaces = [[" ", quoted(fxml:get_tag_attr_s(<<"xmlns">>, El))] || El <- elements(Packet)],
+    {deny,
+     [xmpp:get_name(Packet), " (", atom_to_binary(xmpp:get_type(Packet)), ")", Namespaces, " to ",
+      quoted(jid:encode(xmpp:get_to(Packet)))],
+     xmpp:err_forbidden()}.
+
+%%% Who may log in
+
+%% Refuses what <end/> has ended, and what would outlive our memory of that.
+-spec check_decoded_jwt(boolean(), map(), term(), binary(), binary()) -> boolean().
+check_decoded_jwt(true, Fields, _Signature, Host, User) ->
+    try
+        Token = {number(maps:get(<<"iat">>, Fields, 0)), maps:get(<<"sid">>, Fields, <<>>)},
+        Long = number(maps:get(<<"exp">>, Fields)) > now_seconds() + option(Host, memory) div 1000,
+        case Long orelse is_ended(User, Host, Token) of
+            true ->
+                log(Host, "a token of ~ts@~ts that ~ts",
+                    [User, Host, case Long of
+                                     true -> <<"is valid for longer than `memory` says">>;
+                                     false -> <<"was issued before his sessions were ended">>
+                                 end]),
+                false;
+            false ->
+                put(?MODULE, Token),
+                true
+        end
+    catch
+        Class:Reason ->
+            ?LOG_ERROR("A token of ~ts@~ts is refused, because it cannot be judged: ~p",
+                       [User, Host, {Class, Reason}]),
+            false
+    end;
+check_decoded_jwt(Acc, _Fields, _Signature, _Host, _User) ->
+    Acc.
+
+%% He may have been logged out between his password and his session.
+-spec c2s_session_opened(state()) -> state().
+c2s_session_opened(#{user := User, lserver := Host, lang := Lang} = State) ->
+    case get(?MODULE) of
+        {_, _} = Token ->
+            case is_ended(User, Host, Token) of
+                true -> ejabberd_c2s:send(
+                          State, xmpp:serr_policy_violation(<<"Logged out">>, Lang));
+                false -> State
+            end;
+        undefined ->
+            State
+    end.
+
+-spec is_ended(binary(), binary(), {float(), binary()}) -> boolean().
+is_ended(User, Host, {IssuedAt, Session}) ->
+    Keys = lists:usort([{User, Host, <<>>}, {User, Host, Session}]),
+    lists:any(fun(#pubsub_guard_end{before = all}) -> true;
+                 (#pubsub_guard_end{before = Before}) -> IssuedAt =< Before
+              end,
+              lists:flatmap(fun(Key) -> mnesia:dirty_read(pubsub_guard_end, Key) end, Keys)).
+
+%% Counts the sessions of an address, from the login on.
+-spec c2s_auth_result(state(), true | {false, binary()}, binary()) -> state() | {stop, state()}.
+c2s_auth_result(#{ip := {IP, _}, lserver := Host, lang := Lang} = State, true, User) ->
+    Max = option(Host, max_sessions_per_address),
+    Address = address(IP),
+    case acl:match_rule(Host, option(Host, uncounted), IP) of
+        allow ->
+            State;
+        deny ->
+            Counted = {Address, self()},
+            ets:insert(table(Host), {Counted}),
+            case count(Address) > Max andalso recount(Address) > Max of
+                true ->
+                    ets:delete(table(Host), Counted),
+                    log(Host, "the login of ~ts@~ts from ~ts, which has ~p sessions already",
+                        [User, Host, misc:ip_to_list(IP), Max]),
+                    Text = <<"Too many sessions from your address">>,
+                    {stop, ejabberd_c2s:send(State, xmpp:serr_policy_violation(Text, Lang))};
+                false ->
+                    State
+            end
+    end;
+c2s_auth_result(State, _Result, _User) ->
+    State.
+
+-spec c2s_terminated(state(), term()) -> state().
+c2s_terminated(#{ip := {IP, _}, lserver := Host} = State, _Reason) ->
+    ets:delete(table(Host), {address(IP), self()}),
+    State;
+c2s_terminated(State, _Reason) ->
+    State.
+
+%% What was subscribed by full JID goes with its session, and not with the last one of the user.
+-spec sm_remove_connection_hook(ejabberd_sm:sid(), jid:jid(), ejabberd_sm:info()) -> ok.
+sm_remove_connection_hook(_SID, JID, _Info) ->
+    {User, Host, Resource} = jid:tolower(JID),
+    case dead_subscriptions(User, Host, Resource) of
+        {ok, Dead} -> lists:foreach(fun unsubscribe/1, Dead);
+        unknown -> ok
+    end.
+
+-spec count(term()) -> non_neg_integer().
+count(Address) ->
+    lists:sum([ets:select_count(table(Host), [{{{Address, '_'}}, [], [true]}])
+               || Host <- guarded_hosts()]).
+
+-spec recount(term()) -> non_neg_integer().
+recount(Address) ->
+    [forget_streams(Host, Address) || Host <- guarded_hosts()],
+    count(Address).
+
+-spec forget_streams(binary(), term()) -> ok.
+forget_streams(Host, Address) ->
+    Counted = ets:select(table(Host), [{{{Address, '$1'}}, [], ['$_']}]),
+    [ets:delete(table(Host), Key) || {{_, Pid} = Key} <- Counted, not is_process_alive(Pid)],
+    ok.
+
+%% Who has an IPv6 address has all that begin with its first half.
+-spec address(inet:ip_address()) -> term().
+address({0, 0, 0, 0, 0, 16#ffff, High, Low}) ->
+    {High bsr 8, High band 255, Low bsr 8, Low band 255};
+address({A, B, C, D, _, _, _, _}) ->
+    {A, B, C, D, '/64'};
+address(IP) ->
+    IP.
+
+%%% What the publisher may ask
+
+-spec decode_iq_subel(#xmlel{}) -> #xmlel{}.
+decode_iq_subel(El) ->
+    El.  % xmpp does not know our namespace
+
+-spec process_iq(tuple()) -> tuple() | ignore.
+process_iq(IQ) ->
+    From = xmpp:get_from(IQ),
+    {_, Host, _} = jid:tolower(xmpp:get_to(IQ)),
+    [El] = elements(IQ),
+    case is_publisher(Host, From) andalso {xmpp:get_type(IQ), El} of
+        false ->
+            log(Host, "~ts of ~ts, who is not the publisher", [El#xmlel.name, jid:encode(From)]),
+            xmpp:make_error(IQ, xmpp:err_forbidden());
+        {get, #xmlel{name = <<"status">>}} ->
+            answer(IQ, fun() -> {ok, status(Host)} end);
+        {set, #xmlel{name = <<"end">>}} ->
+            case read_end(El) of
+                {User, Session, Before} ->
+                    answer(IQ, fun() -> end_sessions(User, Host, Session, Before) end);
+                error ->
+                    Text = <<"user must be a user's name, before a time in seconds, session (if "
+                             "there is one) not empty">>,
+                    xmpp:make_error(IQ, xmpp:err_bad_request(Text, xmpp:get_lang(IQ)))
+            end;
+        _ ->
+            xmpp:make_error(IQ, xmpp:err_bad_request())
+    end.
+
+%% In a process of its own, because the publisher's stream would wait with us.
+-spec answer(tuple(), fun(() -> {ok, #xmlel{}} | ok | timeout)) -> ignore.
+answer(IQ, Work) ->
+    spawn(fun() ->
+                  ejabberd_router:route(
+                    try Work() of
+                        {ok, El} -> xmpp:make_iq_result(IQ, El);
+                        ok -> xmpp:make_iq_result(IQ);
+                        timeout -> xmpp:make_error(IQ, xmpp:err_resource_constraint())
+                    catch
+                        Class:Reason:Trace ->
+                            ?LOG_ERROR("Failed: ~p", [{Class, Reason, Trace}]),
+                            xmpp:make_error(IQ, xmpp:err_internal_server_error())
+                    end)
+          end),
+    ignore.
+
+-spec read_end(#xmlel{}) -> {binary(), binary(), float() | all} | error.
+read_end(El) ->
+    User = case jid:nodeprep(fxml:get_tag_attr_s(<<"user">>, El)) of
+               <<>> -> error;
+               Name -> Name
+           end,
+    Session = case fxml:get_tag_attr(<<"session">>, El) of
+                  false -> <<>>;
+                  {value, <<>>} -> error;
+                  {value, Text} -> Text
+              end,
+    Before = seconds(fxml:get_tag_attr_s(<<"before">>, El)),
+    case lists:member(error, [User, Session, Before]) of
+        true -> error;
+        false when Session == <<>> -> {User, Session, Before};
+        false -> {User, Session, all}
+    end.
+
+-spec end_sessions(binary(), binary(), binary(), float() | all) -> ok | timeout.
+end_sessions(User, Host, Session, Before) ->
+    Key = {User, Host, Session},
+    {atomic, ok} =
+        mnesia:sync_transaction(
+          fun() ->
+                  Latest = case mnesia:read(pubsub_guard_end, Key, write) of
+                               [#pubsub_guard_end{before = Known}] -> max(Known, Before);
+                               [] -> Before
+                           end,
+                  mnesia:write(#pubsub_guard_end{key = Key, before = Latest, at = now_seconds()})
+          end),
+    ok = mnesia:sync_log(),  % or a crash within two seconds would take it
+    %% Who comes from here on is refused or has a new token.
+    Streams = [Pid || {_, Pid} <- ejabberd_sm:get_session_sids(User, Host)],
+    Watched = [{monitor(process, Pid), Pid} || Pid <- Streams],
+    [ejabberd_c2s:route(Pid, kick) || Pid <- Streams],
+    ?LOG_INFO("~ts@~ts: ending ~b sessions", [User, Host, length(Streams)]),
+    Timer = erlang:start_timer(?END_LIMIT, self(), enough),
+    wait(Watched, Timer).
+
+-spec wait([{reference(), pid()}], reference()) -> ok | timeout.
+wait([], _Timer) ->
+    ok;
+wait([{Reference, _} | Others] = Watched, Timer) ->
+    receive
+        {'DOWN', Reference, _, _, _} -> wait(Others, Timer);
+        {timeout, Timer, enough} ->
+            ?LOG_ERROR("~b sessions have not ended in time", [length(Watched)]),
+            timeout
+    end.
+
+-spec status(binary()) -> #xmlel{}.
+status(Host) ->
+    Dead = case [dead_subscriptions(Each) || Each <- ejabberd_option:hosts()] of
+               [unknown | _] -> [];
+               Found -> [{<<"dead">>,
+                          integer_to_binary(lists:sum([length(List) || {ok, List} <- Found]))}]
+           end,
+    Time = float_to_binary(erlang:system_time(microsecond) / 1.0e6, [{decimals, 6}]),
+    #xmlel{name = <<"status">>,
+           attrs = [{<<"xmlns">>, ?NS}, {<<"version">>, <<"1">>}, {<<"time">>, Time},
+                    {<<"db">>, atom_to_binary(db_type(Host))} | Dead]}.
+
+%%% Subscriptions of sessions that are not there
+
+-type dead() :: {jid:ljid(), mod_pubsub:nodeIdx(), Service :: binary()}.
+
+-spec dead_subscriptions(binary()) -> {ok, [dead()]} | unknown.
+dead_subscriptions(Host) ->
+    dead_subscriptions('$1', Host, '$2').
+
+-spec dead_subscriptions(binary() | atom(), binary(), binary() | atom()) -> {ok, [dead()]} | unknown.
+dead_subscriptions(User, Host, Resource) ->
+    Pattern = #pubsub_state{stateid = {{User, Host, Resource}, '$3'}, subscriptions = '$4',
+                            nodeidx = '_', items = '_', affiliation = '_'},
+    try mnesia:dirty_select(pubsub_state, [{Pattern, [{'=/=', '$4', []}], ['$_']}]) of
+        States ->
+            Found = [JID || #pubsub_state{stateid = {{_, _, R}, _} = JID} <- States, R =/= <<>>],
+            {ok, [{JID, Index, Service}
+                  || {{U, H, R} = JID, Index} <- Found,
+                     ejabberd_sm:get_session_sid(U, H, R) == none,
+                     #pubsub_node{nodeid = {Service, _}}
+                         <- mnesia:dirty_index_read(pubsub_node, Index, #pubsub_node.id)]}
+    catch
+        exit:{aborted, _} -> unknown
+    end.
+
+-spec unsubscribe(dead()) -> term().
+unsubscribe({JID, Index, Service}) ->
+    Subscriber = jid:make(JID),
+    mod_pubsub:node_action(Service, <<"flat">>, unsubscribe_node,
+                           [Index, Subscriber, Subscriber, all]).
+
+-spec db_type(binary()) -> atom().
+db_type(Host) ->
+    try mod_pubsub_opt:db_type(ejabberd_router:host_of_route(option(Host, service)))
+    catch _:_ -> none
+    end.
+
+%%% Small things
+
+%% Also the name of the host's process.
+-spec table(binary()) -> atom().
+table(Host) ->
+    gen_mod:get_module_proc(Host, ?MODULE).
+
+-spec guarded_hosts() -> [binary()].
+guarded_hosts() ->
+    [Host || Host <- ejabberd_option:hosts(), ets:whereis(table(Host)) =/= undefined].
+
+-spec option(binary(), atom()) -> term().
+option(Host, Name) ->
+    gen_mod:get_module_opt(Host, ?MODULE, Name).
+
+-spec is_publisher(binary(), jid:jid()) -> boolean().
+is_publisher(Host, JID) ->
+    acl:match_rule(Host, option(Host, access), JID) == allow.
+
+%% As XML, whether ejabberd has decoded them or not (its option validate_stream).
+-spec elements(tuple()) -> [#xmlel{}].
+elements(Packet) ->
+    [El || #xmlel{} = El <- [xmpp:encode(Each) || Each <- xmpp:get_els(Packet)]].
+
+-spec now_seconds() -> integer().
+now_seconds() ->
+    erlang:system_time(second).
+
+-spec number(term()) -> float().
+number(Number) when is_number(Number) ->
+    float(Number).
+
+-spec seconds(binary()) -> float() | error.
+seconds(Text) ->
+    try binary_to_float(Text)
+    catch error:badarg ->
+            try float(binary_to_integer(Text))
+            catch error:badarg -> error
+            end
+    end.
+
+%% A word of a visitor's, for the log: on one line, and not long.
+-spec quoted(binary()) -> iodata().
+quoted(Text) ->
+    Characters = unicode:characters_to_list(string:slice(Text, 0, 200)),
+    unicode:characters_to_binary(io_lib:format("~0tp", [Characters])).
+
+%%% The log: what visitors do must not fill the disk
+
+-spec log_stanza(iodata(), state()) -> state().
+log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
+    Minute = now_seconds() div 60,
+    Count = case maps:get(pubsub_guard_log, State, none) of
+                {Minute, Before} -> Before + 1;
+                _ -> 1
+            end,
+    Count =< ?LOG_LINES_OF_SESSION andalso
+        log(Host, "~ts from ~ts: ~ts~ts",
+            [jid:encode(JID), misc:ip_to_list(IP), What,
+             [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION]]),
+    State#{pubsub_guard_log => {Minute, Count}}.
+
+-spec log(binary(), string(), list()) -> ok.
+log(Host, Format, Args) ->
+    Now = now_seconds() div ?LOG_SECONDS,
+    case ets:lookup(table(Host), log) of
+        [{log, Now, _}] ->
+            ok;
+        Past ->
+            ets:insert(table(Host), {log, Now, 0}),
+            [?LOG_WARNING("~ts: ~b more refusals were not logged", [Host, Count - ?LOG_LINES])
+             || {log, _, Count} <- Past, Count > ?LOG_LINES]
+    end,
+    case ets:update_counter(table(Host), log, {3, 1}) of
+        Count when Count =< ?LOG_LINES -> ?LOG_WARNING("Refused: " ++ Format, Args);
+        _ -> ok
+    end,
+    ok.
