@@ -1,6 +1,7 @@
 """The stack of the demo and the tests: started, stopped, restarted, and what goes wrong."""
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pubsub.devstack import Ports, Stack, StackError
+from pubsub.devstack import Ports, Stack, StackError, erlang
 from pubsub.devstack import files as stack_files
 from tests.waiting import until
 
@@ -77,7 +78,7 @@ def test_ejabberd_answers_streams_bosh_and_websocket(stack: Stack) -> None:
 
 
 def test_secrets_are_its_owners_alone(stack: Stack) -> None:
-    for name in ("password", "accounts", "server.pem", "ejabberd.yml"):
+    for name in ("password", "accounts", "server.pem", "ejabberd.yml", "jwt.key", "jwt.jwk"):
         assert stat.S_IMODE((stack.folder / name).stat().st_mode) == 0o600, name
     ejabberd = stack.ejabberd.process
     assert ejabberd is not None
@@ -189,14 +190,45 @@ def test_a_missing_program_is_named_with_its_package(
 def test_a_child_that_does_not_start_is_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = stack_files.deploy_file("ejabberd.yml").read_text()
+    shipped = stack_files.deploy_file("ejabberd.yml")
+    shutil.copytree(shipped.parent, tmp_path / "deploy")
     broken = tmp_path / "deploy" / "ejabberd.yml"
-    broken.parent.mkdir()
-    broken.write_text(shipped.replace("mod_ping: {}", "mod_pong: {}"))
+    broken.write_text(shipped.read_text().replace("mod_ping: {}", "mod_pong: {}"))
     monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
     with pytest.raises(StackError, match=r"(?s)ejabberd did not start.*mod_pong"):
         Stack(tmp_path / "s").start()
     until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
+
+
+def test_the_guard_is_compiled_once_for_all_stacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    programs = stack_files.find_programs({"erlc": "erlang-base", "false": "coreutils"})
+    libraries = erlang.erlang_libraries()
+    erlang.compile_guard(tmp_path / "one", programs["erlc"], libraries)
+    (kept,) = (tmp_path / "cache" / "django-pubsub").iterdir()
+    marked = kept.read_bytes() + b"taken from the cache"
+    kept.write_bytes(marked)
+    erlang.compile_guard(tmp_path / "two", programs["erlc"], libraries)
+    assert (tmp_path / "two" / "mod_pubsub_guard.beam").read_bytes() == marked
+    # Another compiler is asked, and a folder in which others may write is not believed.
+    with pytest.raises(StackError, match="erlc could not compile"):
+        erlang.compile_guard(tmp_path / "three", programs["false"], libraries)
+    kept.parent.chmod(0o770)
+    erlang.compile_guard(tmp_path / "four", programs["erlc"], libraries)
+    assert (tmp_path / "four" / "mod_pubsub_guard.beam").read_bytes() != marked
+
+
+def test_what_erlc_says_of_a_broken_guard_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = tmp_path / "deploy" / "ejabberd" / "mod_pubsub_guard.erl"
+    guard.parent.mkdir(parents=True)
+    guard.write_text("-module(mod_pubsub_guard).\nstart(Host) -> Hots.\n")
+    monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
+    with pytest.raises(StackError, match=r"(?s)erlc could not compile .*'Hots' is unbound"):
+        Stack(tmp_path / "s").start()
 
 
 def test_a_shipped_file_that_lost_a_literal_is_refused(
@@ -210,7 +242,9 @@ def test_a_shipped_file_that_lost_a_literal_is_refused(
     with pytest.raises(StackError, match="HTTP_PORT"):
         stack_files.ejabberd_config(
             dict.fromkeys(
-                ["C2S_IP", "C2S_PORT", "C2S_TLS_PORT", "HTTP_IP", "HTTP_PORT", "CERTIFICATE"], ""
+                ["C2S_IP", "C2S_PORT", "C2S_TLS_PORT", "HTTP_IP", "HTTP_PORT", "CERTIFICATE"]
+                + ["JWT_KEY"],
+                "",
             )
         )
     with pytest.raises(StackError, match="listen 8080;"):
