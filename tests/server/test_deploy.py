@@ -7,8 +7,9 @@ import sys
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +25,7 @@ CLIENT = Path(__file__).parents[2] / "media" / "strophe" / "dist"
 
 #: Addresses of visitors; the stack's own, 127.0.0.1, has rights that no visitor has.
 VISITOR, GUESSER, CROWD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+RUSH, HURRY = "127.0.0.5", "127.0.0.6"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -70,6 +72,22 @@ def fetch(site: Stack, path: str, data: bytes | None = None, **headers: str) -> 
     with DIRECT.open(request, timeout=20) as response:
         response.body = response.read()
         return response
+
+
+@contextmanager
+def asking(site: Stack, address: str) -> Iterator[Callable[..., int]]:
+    """A function that asks for a path, from an address, and returns the status of the answer."""
+    with closing(
+        HTTPConnection("127.0.0.1", site.ports.nginx, timeout=20, source_address=(address, 0))
+    ) as connection:
+
+        def ask(path: str, origin: str = "") -> int:
+            connection.request("GET", path, headers={"Origin": origin} if origin else {})
+            with connection.getresponse() as response:
+                response.read()
+                return response.status
+
+        yield ask
 
 
 def test_a_guest_reaches_no_other_server(site: Stack) -> None:
@@ -123,6 +141,37 @@ def test_an_address_holds_a_hundred_connections(site: Stack) -> None:
         assert refused.value.response.status_code == 429
         for address in (VISITOR, "127.0.0.1"):
             crowd.callback(websocket(site, "guests.localhost", address).vanish)
+
+
+@pytest.mark.parametrize("path", ["/ws", "/http-bind"])
+def test_pages_of_another_site_reach_no_stream(site: Stack, path: str) -> None:
+    host = f"127.0.0.1:{site.ports.nginx}"
+    with asking(site, VISITOR) as ask:
+        for origin in (
+            *["http://evil.example", f"http://{host}.evil.example", f"http://evil.example {host}"],
+            *["null", "http://127.0.0.1", host, f"http://evil.example/http://{host}"],
+        ):
+            assert ask(path, origin) == 403, origin
+        for own in (f"http://{host}", f"HTTP://{host}", ""):
+            assert ask(path, own) != 403, own
+
+
+@pytest.mark.parametrize(
+    ("path", "burst"), [("/ws", 200), ("/http-bind", 1000), ("/pubsub/credentials/", 400)]
+)
+def test_an_address_that_asks_too_often_is_refused(site: Stack, path: str, burst: int) -> None:
+    with asking(site, RUSH) as ask:
+        asked = next(number for number in range(5 * burst) if ask(path) == 429)
+        assert asked > burst
+    with asking(site, VISITOR) as ask:
+        assert ask(path) != 429
+
+
+def test_of_djangos_pages_only_those_that_give_access_are_counted(site: Stack) -> None:
+    with asking(site, HURRY) as ask:
+        next(number for number in range(2000) if ask("/pubsub/authorize/") == 429)
+        assert ask("/pubsub/credentials/") == 429
+        assert 429 not in {ask("/pubsub/credentials/other/"), ask("/")}
 
 
 def test_a_long_bosh_request_is_not_read(site: Stack) -> None:
