@@ -94,14 +94,17 @@ setup(
         "xmpppy>=0.7.4,<0.8",
         "scramp>=1.4,<2",
         "flup>=1.0.3,<2",
+        "PyJWT>=2.8,<3",
         # For manage.py pubsub_stack, and no extra: whoever has installed the wheel and Debian's
         # ejabberd can start developing.
         "mirakuru>=3.0,<4",
     ],
     extras_require={
         "demo": [],
+        "crypto": ["cryptography>=42"],  # for keys of RS256 and EdDSA
         "test": [
             "build>=1.2",
+            "cryptography>=42",
             "playwright>=1.65",  # connect_over_cdp(no_defaults=True)
             "pytest>=8",
             "pytest-django>=4.9",

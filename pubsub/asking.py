@@ -16,6 +16,7 @@ from pubsub.instances import as_held, as_parent, as_saved, without_prefetched
 from pubsub.items import DELETED, Item, Place, next_number, now, valid_id, valid_node
 from pubsub.payloads import is_payload, make_payload
 from pubsub.publications import PAYLOADS, Publication, seconds, wrong_answer
+from pubsub.rules import PRIVATE, rule_of
 
 
 def row_of(
@@ -120,13 +121,13 @@ def interval(publication: Publication, row: Model, event: str) -> float | None:
 
 
 def configuration_of(publication: Publication, node: str) -> Mapping[str, Any]:
-    """What a node is to be like.
+    """What a node is to be like: private where a rule decides about it, whatever the hook says.
 
     :raises TypeError: when the hook returns no mapping; it names the hook.
     """
     fields: Any = publication.get_configuration(node)
     if isinstance(fields, Mapping):
-        return fields
+        return fields if rule_of(node) is None else {**fields, "access_model": PRIVATE}
     expected = "a dict: the name of a field → its value"
     raise wrong_answer(publication, "get_configuration", fields, expected)
 

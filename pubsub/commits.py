@@ -6,13 +6,18 @@ them; so whatever is still alive here will be called.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from pubsub.items import CREATED, DELETED, UPDATED, Item, Place
+
+T = TypeVar("T")
 
 #: What two changes of one row in one transaction come to, seen from outside; None: nothing.
 _TOGETHER: dict[tuple[str | None, str], str | None] = {
@@ -37,6 +42,26 @@ class Announcement:
     def send(self) -> None:
         """Announce it."""
         raise NotImplementedError(f"{type(self).__name__} must define send()")
+
+
+class Promise(Announcement, Generic[T]):
+    """What was asked for by hand, whose caller has a Future: a rollback cancels it."""
+
+    def __init__(self, future: Future[T]) -> None:
+        self._future = future
+        # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
+        self._cancel = weakref.finalize(self, future.cancel)
+        self._cancel.atexit = False
+
+    def send(self) -> None:
+        # It would keep the Future, whose error may keep us.
+        self._cancel.detach()
+        if self._future.set_running_or_notify_cancel():  # or the caller has changed his mind
+            self.keep_it()
+
+    def keep_it(self) -> None:
+        """Settle the Future: the transaction has committed."""
+        raise NotImplementedError(f"{type(self).__name__} must define keep_it()")
 
 
 class WaitingRow:

@@ -121,11 +121,56 @@ class Settings:
         """PUBSUB_USER_DOMAIN: virtual host of the site's users."""
         return str(_get("PUBSUB_USER_DOMAIN", f"users.{self.domain}"))
 
+    @property
+    def jwt_keys(self) -> list[str]:
+        """PUBSUB_JWT_KEY and PUBSUB_JWT_KEY_FALLBACKS: what users' tokens are signed with.
+
+        The first one is the present key, the others are those before it; empty: users get none.
+        """
+        key = _get("PUBSUB_JWT_KEY", "")
+        fallbacks = _get("PUBSUB_JWT_KEY_FALLBACKS", [])
+        if not key:
+            return []
+        return [_text(key), *([] if isinstance(fallbacks, (str, bytes)) else map(_text, fallbacks))]
+
+    @property
+    def jwt_key_fallbacks(self) -> Any:
+        """PUBSUB_JWT_KEY_FALLBACKS as it is set, for the check of it."""
+        return _get("PUBSUB_JWT_KEY_FALLBACKS", [])
+
+    @property
+    def token_lifetime(self) -> float:
+        """PUBSUB_TOKEN_LIFETIME: seconds in which a token has to be used."""
+        return float(_get("PUBSUB_TOKEN_LIFETIME", 60))
+
+    @property
+    def prebind_url(self) -> str:
+        """PUBSUB_PREBIND_URL: where Django itself finds BOSH, to log in for a page.
+
+        By default PUBSUB_BOSH_URL, if that is a whole address, and else the port of ejabberd's
+        HTTP service at XMPP_HOST.
+        """
+        url = str(_get("PUBSUB_PREBIND_URL", ""))
+        if not url and not self.bosh_url.startswith("/"):
+            url = self.bosh_url
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return url or f"http://{host}:5280/http-bind"
+
+    @property
+    def csrf_header(self) -> str:
+        """The HTTP header that CSRF_HEADER_NAME asks for, in which a page sends its token."""
+        name = str(settings.CSRF_HEADER_NAME)
+        return name.removeprefix("HTTP_").replace("_", "-")
+
 
 def _get(name: str, default: Any) -> Any:
     """A setting, or its default where it is missing or None, as an unset variable makes it."""
     value = getattr(settings, name, None)
     return default if value is None else value
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 #: The settings, read at each access.

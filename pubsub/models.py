@@ -1,12 +1,13 @@
 """The outbox: what is to be published, as rows of the database that it is about.
 
 A row is written in the transaction of what it tells of, so both are committed or neither is.  See
-``docs/outbox.rst``.
+``docs/outbox.rst``.  And who was let in to which private nodes.
 """
 
 from __future__ import annotations
 
 from django.db import models
+from django.utils import timezone
 
 
 class State(models.IntegerChoices):
@@ -70,3 +71,22 @@ class OutboxLane(models.Model):
 
     def __str__(self) -> str:
         return f"lane {self.id}"
+
+
+class Admission(models.Model):
+    """A user who was let in to a private node, so that he can be put out again.
+
+    What the server knows decides; this finds all nodes of a user.
+
+    :ivar name: the local part of his JID.
+    :ivar is_settled: whether the server has been told.  Whoever revokes waits for those that are
+        not: they may have been allowed just before.
+    """
+
+    name = models.CharField(max_length=500, db_index=True)
+    node = models.TextField()
+    at = models.DateTimeField("admitted", default=timezone.now)
+    is_settled = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.node}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pubsub.backends import get_backend
 from pubsub.conf import conf
+from pubsub.rules import PRIVATE, rule_of
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
 
@@ -53,16 +54,26 @@ def withdraw(node: str, configuration: Callable[[str], Mapping[str, Any]]) -> No
 
 
 def declared(node: str) -> Mapping[str, Any]:
-    """What was declared about a node; empty where nothing was."""
+    """What was declared about a node; empty where nothing was.
+
+    A node that a rule decides about (:func:`pubsub.authorize`) is private, whoever says what.
+    """
     fields: dict[str, Any] = {}
     for configuration in _declared.get(node, ()):
         fields |= configuration(node)
+    if rule_of(node) is not None:
+        fields["access_model"] = PRIVATE
     return fields
 
 
 def wanted(node: str) -> dict[str, Any]:
     """The whole configuration that a node should have, as far as the site says anything of it."""
     return {**conf.node_defaults, **declared(node)}
+
+
+def is_private(node: str) -> bool:
+    """Whether only members should be able to read a node (XEP-0060 §4.5: whitelist)."""
+    return bool(wanted(node)["access_model"] == PRIVATE)
 
 
 def max_items(node: str) -> int | Literal["max"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from django.db.transaction import TransactionManagementError
 
 from pubsub import nodes
 from pubsub.backends import get_backend, get_outbox
-from pubsub.commits import Announcement, is_of_test_case, on_commit, waits_for_commit
+from pubsub.commits import Promise, is_of_test_case, on_commit, waits_for_commit
 from pubsub.futures import follow, resolved
 from pubsub.items import Item, ItemId, make_item, make_retraction
 from pubsub.signals import item_published, publish_failed
@@ -147,27 +146,7 @@ def report_failure(item: Item, error: BaseException) -> None:
 # Private
 
 
-class _Promise(Announcement):
-    """What was published by hand, whose caller has a Future: a rollback cancels it."""
-
-    def __init__(self, future: Future[str]) -> None:
-        self._future = future
-        # Django drops its callbacks on a rollback, of a savepoint too; nothing else holds this one.
-        self._cancel = weakref.finalize(self, future.cancel)
-        self._cancel.atexit = False
-
-    def send(self) -> None:
-        # It would keep the Future, whose error may keep us.
-        self._cancel.detach()
-        if self._future.set_running_or_notify_cancel():  # or the caller has changed his mind
-            self.keep_it()
-
-    def keep_it(self) -> None:
-        """Settle the Future: the transaction has committed."""
-        raise NotImplementedError(f"{type(self).__name__} must define keep_it()")
-
-
-class _Deferred(_Promise):
+class _Deferred(Promise[str]):
     """Sends an item when the transaction has committed."""
 
     def __init__(self, item: Item, future: Future[str]) -> None:
@@ -182,7 +161,7 @@ class _Deferred(_Promise):
             _report(self._item, self._future)
 
 
-class _InOutbox(_Promise):
+class _InOutbox(Promise[str]):
     """Tells that the outbox has got an item for good."""
 
     item_id = ""

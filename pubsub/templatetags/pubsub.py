@@ -9,6 +9,7 @@ from django import template
 from django.template.context import Context
 from django.template.exceptions import TemplateSyntaxError
 from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import escape, format_html, format_html_join, json_script
 from django.utils.safestring import SafeString
 
@@ -76,7 +77,9 @@ def client_configuration(request: object = None) -> dict[str, Any]:
     show yet.
     """
     known = registry.publications_by_node
+    url = _credentials_url(request)
     return {
+        **({"credentialsUrl": url} if url else {}),
         "service": conf.pubsub_host,
         "boshUrl": conf.bosh_url,
         "websocketUrl": conf.websocket_url,
@@ -92,6 +95,18 @@ def _description(node: str, publications: Iterable[Publication]) -> dict[str, An
     """How many items a node keeps, and whether it is a log: what it holds is no state, then."""
     is_log = all(publication.is_log for publication in publications)
     return {"max": nodes.max_items(node), **({"log": True} if is_log else {})}
+
+
+def _credentials_url(request: Any) -> str:
+    """Where the page asks who it may log in as; empty: it is a guest's."""
+    if not conf.jwt_keys:
+        return ""
+    try:
+        url = reverse("pubsub:credentials")
+    except NoReverseMatch:  # pubsub.urls is nowhere included
+        return ""
+    user = getattr(request, "user", None)
+    return url if getattr(user, "is_authenticated", False) else ""
 
 
 def _worker_url() -> str:

@@ -11,6 +11,7 @@ PACKAGE = Path(pubsub.__file__).parent
 
 FLOWS = [
     *["outbox", "relay", "lists"],
+    *["rechecking", "admissions", "sessions", "errands", "prebinding", "credentials"],
     *["querysets", "registry", "byhand", "receivers", "joining", "relations", "rows", "pipeline"],
     *[
         "announcing",
@@ -22,7 +23,7 @@ FLOWS = [
         "publishing",
         "throttling",
     ],
-    *["commits", "savepoints", "nodes", "credentials", "fetching"],
+    *["commits", "savepoints", "nodes", "rules", "fetching"],
 ]
 
 #: From the cellar up.  A module imports from its own floor or from below.
@@ -32,13 +33,13 @@ FLOORS = [
     {
         *{"models", "migrations", "signals", "entries", "items", "formats", "payloads"},
         *{"rowxml", "instances"},
-        *{"context", "conf"},
+        *{"identities", "context", "conf"},
     },
     {"backends"},
     set(FLOWS),
     {
-        *{"devstack", "apps", "checks", "admin", "views", "urls", "middleware"},
-        *{"management", "templatetags", "test"},
+        *{"devstack", "doctor", "apps", "checks", "admin", "views", "urls", "middleware"},
+        *{"accounts", "management", "templatetags", "test"},
     },
 ]
 FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
@@ -47,8 +48,8 @@ FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 WAYS = {
     "flows": FLOWS,
     "matter": [
-        *["models", "signals", "entries", "items", "formats", "payloads", "rowxml", "instances"],
-        *["context", "conf"],
+        *["models", "signals", "entries", "items", "formats", "identities", "payloads", "rowxml"],
+        *["instances", "context", "conf"],
     ],
     "wire": [
         *[

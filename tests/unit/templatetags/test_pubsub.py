@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import JsonResponse
 from django.template import Context, Template
-from django.urls import path
+from django.test import RequestFactory
+from django.urls import include, path
 
 from pubsub.backends import get_backend
 from pubsub.items import now
@@ -43,7 +45,11 @@ async def async_page(request):
     return page(request)
 
 
-urlpatterns = [path("page/", page), path("async/", async_page)]
+urlpatterns = [
+    path("page/", page),
+    path("async/", async_page),
+    path("pubsub/", include("pubsub.urls")),
+]
 
 
 @pytest.mark.urls(__name__)
@@ -131,3 +137,32 @@ def test_a_nonce_is_taken_from_the_context_or_the_request():
     assert ' nonce="abc">' in render(csp_nonce="abc")
     assert ' nonce="abc">' in render(request=SimpleNamespace(csp_nonce="abc"))
     assert "nonce" not in render(request=SimpleNamespace())
+
+
+SECRET = "a secret of the site, which has 32 bytes or more"
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "expected"),
+    [
+        (SECRET, User(pk=5), "/pubsub/credentials/"),
+        (SECRET, AnonymousUser(), None),
+        (SECRET, None, None),
+        ("", User(pk=5), None),
+    ],
+    ids=["user", "anonymous", "no users", "no key"],
+)
+@pytest.mark.urls(__name__)
+def test_a_users_page_is_told_where_its_credentials_are(settings, key, user, expected):
+    settings.PUBSUB_JWT_KEY = key
+    request = RequestFactory().get("/")
+    if user is not None:
+        request.user = user
+    assert configuration_of(render(request=request)).get("credentialsUrl") == expected
+
+
+def test_without_the_addresses_a_users_page_is_told_of_none(settings):
+    settings.PUBSUB_JWT_KEY = SECRET
+    request = RequestFactory().get("/")
+    request.user = User(pk=5)
+    assert "credentialsUrl" not in configuration_of(render(request=request))

@@ -1,0 +1,202 @@
+"""Lets users in to private nodes, and puts them out again (XEP-0060 §8.8, §8.9).
+
+A user is a member of the nodes that he was let in to, on the server, and has rows of Admission.  He
+is let in so that whoever takes away what his rule looks at, and then revokes, puts him out for
+good: first a row is written, then the rule is asked, and then the server is told.  Who revokes
+waits for rows that are on this way; whoever comes later hears the rule say no.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from pubsub import nodes
+from pubsub.backends import get_backend
+from pubsub.conf import conf
+from pubsub.errands import after_commit, answer, run
+from pubsub.exceptions import PubSubError, RequestRefused
+from pubsub.identities import bare_jid, jid_of, key_of_user, local_part
+from pubsub.items import valid_node
+from pubsub.rules import allows, rule_of
+
+logger = logging.getLogger("pubsub")
+
+#: How often, in seconds, somebody looks whether an admission has come to its end.
+PAUSE = 0.02
+
+#: How often what is there is taken away: a subscription that the server was just writing down may
+#: come in between.
+ROUNDS = 10
+
+
+def may_read(user: Any, node: str) -> bool:
+    """Whether a user may read a node, as the site sees it; the server is not asked.
+
+    :param user: a user, or AnonymousUser, who may read what is open to all.
+    :returns: what the node's rule says (:func:`pubsub.authorize`); without a rule, whether the
+        node is open.
+    :raises TypeError, InvalidNode: for what is no node.
+    """
+    if rule_of(valid_node(node)) is not None:
+        return allows(user, node)
+    return not nodes.is_private(node)
+
+
+def admit(user: Any, node: str) -> bool:
+    """Let a user in to a private node, if its rule allows it; waits for the server.
+
+    The node is created if need be.
+
+    :param user: who is logged in.
+    :returns: whether he may subscribe now.
+    :raises InvalidNode: for a name that no node can have.
+    :raises PubSubError: when the server cannot be told, within XMPP_TIMEOUT.
+    """
+    node = valid_node(node)
+    if not allows(user, node):
+        return False
+    jid = jid_of(user)
+    row = _rows().create(name=local_part(key_of_user(user)), node=node)
+    same = _rows().filter(name=row.name, node=node)
+    try:
+        # Who takes the permission away after this finds the row, and waits for us.
+        if not allows(find_user(key_of_user(user)), node):
+            same.filter(pk=row.pk).delete()
+            return False
+        _make_member(jid, node)
+    except RequestRefused:
+        same.filter(pk=row.pk).delete()
+        raise
+    except PubSubError:
+        same.filter(pk=row.pk).update(is_settled=True)  # perhaps the server has heard of it
+        raise
+    if not same.filter(pk=row.pk).update(is_settled=True):
+        _put_out(jid, node)  # who revoked meanwhile has waited in vain, and gone on
+        return False
+    same.filter(pk__lt=row.pk, is_settled=True).delete()
+    return True
+
+
+def revoke(user: Any, node: str, *, using: str | None = None) -> Future[None]:
+    """Put a user out of a private node: he is no member any more, and not subscribed.
+
+    Nothing that is published when it is done reaches him.  Take away first what the rule of the
+    node looks at, or he is let in again when he asks.  Inside a transaction this is done when it
+    commits; a rollback cancels the Future.
+
+    :param user: an instance of the user model, also one that was deleted and still has its key.
+    :param using: alias of the database whose transaction to wait for; by default the default one.
+    :returns: a Future that fails with a PubSubError when the server cannot be told: then he may
+        still be in.
+    :raises TypeError: for AnonymousUser, and for what is no user.
+    :raises InvalidNode: for a name that no node can have.
+    :raises BackendError: when the configured backend has no server.
+    """
+    key, name = key_of_user(user), valid_node(node)
+    local_part(key)
+    require_server()
+    return after_commit(partial(run, put_out, key, name), using)
+
+
+def put_out(key: str, node: str) -> None:
+    """Do what :func:`revoke` promises; waits for the server.
+
+    :param key: the user's primary key as text.
+    """
+    name = local_part(key)
+    jid = f"{name}@{conf.user_domain}"
+    rows = _rows().filter(pk__in=list(rows_of(name, node).values_list("pk", flat=True)))
+    under_way = _is_under_way(rows)
+    _put_out(jid, node)
+    if under_way:
+        while _is_under_way(rows):
+            time.sleep(PAUSE)
+        _put_out(jid, node)
+    rows.delete()
+
+
+def rows_of(name: str | None = None, node: str | None = None) -> QuerySet[Any]:
+    """The admissions of a user, by the local part of his JID, or to a node; or all."""
+    rows = _rows()
+    rows = rows if name is None else rows.filter(name=name)
+    return rows if node is None else rows.filter(node=node)
+
+
+def find_user(key: str) -> Any:
+    """The user of a primary key, read now; None where there is none.
+
+    :param key: as text.
+    """
+    model = get_user_model()
+    field: Any = model._meta.pk
+    try:
+        return model._default_manager.filter(pk=field.to_python(key)).first()
+    except (ValidationError, ValueError, OverflowError):
+        return None
+
+
+def require_server() -> None:
+    """Refuse at once what a backend without a server could not do.
+
+    :raises BackendError: as functions of :mod:`pubsub.nodes` do.
+    """
+    backend = get_backend()
+    if not backend.manages_nodes:
+        raise backend._unsupported("set_subscriptions")
+
+
+# Private
+
+
+def _rows() -> QuerySet[Any]:
+    # Models cannot be imported before Django is ready.
+    model: Any = apps.get_model("pubsub", "Admission")
+    rows: QuerySet[Any] = model._default_manager.all()
+    return rows
+
+
+def _is_under_way(rows: QuerySet[Any]) -> bool:
+    """Whether somebody is just letting in, and still alive as far as one can know."""
+    longest = timedelta(seconds=5 * (conf.timeout + 1))
+    return rows.filter(is_settled=False, at__gt=timezone.now() - longest).exists()
+
+
+def _make_member(jid: str, node: str) -> None:
+    try:
+        answer(nodes.set_affiliations(node, {jid: "member"}))
+    except RequestRefused as error:
+        if error.condition != "item-not-found":
+            raise
+        answer(nodes.create(node))
+        answer(nodes.set_affiliations(node, {jid: "member"}))
+
+
+def _put_out(jid: str, node: str) -> None:
+    """Take away what a JID has on a node, until there is nothing left."""
+    bare = bare_jid(jid)
+    try:
+        for _ in range(ROUNDS):
+            answer(nodes.set_affiliations(node, {jid: "none"}))
+            subscriptions, affiliations = nodes.subscriptions(node), nodes.affiliations(node)
+            left = [s.jid for s in answer(subscriptions) if bare_jid(s.jid) == bare]
+            members: dict[str, str] = answer(affiliations)
+            if not left and bare not in map(bare_jid, members):
+                return
+            if left:
+                answer(nodes.set_subscriptions(node, dict.fromkeys(left, "none")))
+    except RequestRefused as error:
+        if error.condition != "item-not-found":  # a node that is not there
+            raise
+        return
+    raise PubSubError(f"{jid} comes back to {node} again and again, and was not put out")

@@ -1,0 +1,188 @@
+"""The two views that a page of the site asks: how to log in, and to be let in to a private node.
+
+They speak JSON, to the user of the session and to pages of this very site only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
+from django.middleware.csrf import get_token
+from django.urls import reverse
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
+
+from pubsub.admissions import admit
+from pubsub.conf import conf
+from pubsub.credentials import NotAllowed, make_credentials
+from pubsub.exceptions import InvalidNode, PubSubError
+from pubsub.items import valid_node
+from pubsub.payloads import shortened
+
+View = Callable[[HttpRequest], HttpResponse]
+
+logger = logging.getLogger("pubsub")
+
+#: Bytes that a request may have: a node's name, with every character of it escaped.
+MAX_BODY = 65536
+
+#: Seconds after which to ask again when the XMPP server is away.
+RETRY_AFTER = 5
+
+
+class Refusal(Exception):
+    """An answer other than the one that was wanted.
+
+    :param status: of HTTP.
+    :param reason: for whoever looks into the network log of a browser.
+    """
+
+    def __init__(self, status: int, reason: str, **headers: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+def json_view(method: str) -> Callable[[View], View]:
+    """A view of this module: one method, this site only, logged in, never cached."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def answer(request: HttpRequest) -> HttpResponse:
+            try:
+                if request.method != method:
+                    raise Refusal(405, f"only {method} is answered here", Allow=method)
+                check_origin(request)
+                if not getattr(getattr(request, "user", None), "is_authenticated", False):
+                    raise Refusal(401, "log in first")
+                response = view(request)
+            except Refusal as refusal:
+                response = JsonResponse({"error": refusal.reason}, status=refusal.status)
+                for name, value in refusal.headers.items():
+                    response[name.replace("_", "-")] = value
+            return _never_cached(response)
+
+        # LoginRequiredMiddleware would send the page to a form instead of saying 401.
+        answer.login_required = False  # type: ignore[attr-defined]
+        # A transaction around the view could not see what is committed while it waits.
+        for alias in connections:
+            answer = transaction.non_atomic_requests(alias)(answer)
+        return answer
+
+    return decorate
+
+
+@ensure_csrf_cookie
+@json_view("GET")
+def credentials(request: HttpRequest) -> HttpResponse:
+    """A JID and the password that goes with it for a minute, of the user who is logged in.
+
+    ``?attempt=1`` says that the server has refused one such password just before.
+    """
+    try:
+        found = make_credentials(
+            request.user,
+            session=getattr(request, "session", None),
+            attempt=_attempt(request),
+        )
+    except NotAllowed as error:
+        raise Refusal(403, str(error)) from error
+    namespace = request.resolver_match.namespace if request.resolver_match else None
+    return JsonResponse(
+        {
+            "jid": found.jid,
+            "password": found.password,
+            "expires": found.expires,
+            "authorizeUrl": reverse("pubsub:authorize", current_app=namespace),
+            "csrfToken": get_token(request),
+            "csrfHeader": conf.csrf_header,
+        }
+    )
+
+
+@csrf_protect
+@json_view("POST")
+def authorize(request: HttpRequest) -> HttpResponse:
+    """Let the user in to a private node, ``{"node": "/blog/Blog/5"}``, if its rule allows it.
+
+    The answer comes when the server knows it: the page may subscribe then.
+    """
+    node = _node(request)
+    try:
+        is_admitted = admit(request.user, node)
+    except PubSubError as error:
+        logger.warning(
+            "Could not let user %s in to %s: %s", request.user.pk, shortened(node), error
+        )
+        reason = "the XMPP server cannot be told; ask again"
+        raise Refusal(503, reason, Retry_After=str(RETRY_AFTER)) from error
+    if not is_admitted:
+        raise Refusal(403, "you may not read this node")
+    return JsonResponse({})
+
+
+def check_origin(request: HttpRequest) -> None:
+    """Refuse what a page of another site has caused, a subdomain's included.
+
+    :raises Refusal: where the browser says so (Fetch Metadata; RFC 6454 §7; RFC 9110 §10.1.3).
+        Programs that are no browsers say nothing, and have no user's cookies either.
+    """
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise Refusal(403, "only pages of this site are answered here")
+    for name in ("Origin", "Referer"):
+        origin = request.headers.get(name)
+        if origin is not None and not _is_own(request, origin):
+            raise Refusal(403, "only pages of this site are answered here")
+
+
+# Private
+
+
+def _is_own(request: HttpRequest, origin: str) -> bool:
+    """Whether an address is of the site that was asked, and not less safe."""
+    try:
+        there = urlsplit(origin)
+    except ValueError:
+        return False
+    schemes = ("https",) if request.is_secure() else ("http", "https")
+    return there.scheme in schemes and there.netloc.lower() == request.get_host().lower()
+
+
+def _never_cached(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store, private"
+    patch_vary_headers(response, ["Cookie"])
+    return response
+
+
+def _attempt(request: HttpRequest) -> int:
+    text = request.GET.get("attempt", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _node(request: HttpRequest) -> str:
+    """The node that is asked for.
+
+    :raises Refusal: where the body is no request for one.
+    """
+    length: Any = request.META.get("CONTENT_LENGTH") or "0"
+    try:
+        if int(length) > MAX_BODY or len(body := request.body) > MAX_BODY:
+            raise Refusal(413, f"a request has {MAX_BODY:,} bytes at most")
+        wanted = json.loads(body)
+        return valid_node(wanted["node"])
+    except RequestDataTooBig as error:
+        raise Refusal(413, f"a request has {MAX_BODY:,} bytes at most") from error
+    except InvalidNode as error:
+        raise Refusal(400, str(error)) from error
+    except (UnreadablePostError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise Refusal(400, 'this is no {"node": "the name of a node"}') from error
