@@ -12,13 +12,14 @@ from xml.sax.saxutils import quoteattr
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-BIND = (
-    '<iq xmlns="jabber:client" type="set" id="b">'
-    '<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>page</resource></bind></iq>'
-)
 BOSH = "http://jabber.org/protocol/httpbind"
 IQ = "{jabber:client}iq"
 JID = "{urn:ietf:params:xml:ns:xmpp-bind}jid"
+
+
+def bind(resource: str = "page") -> str:
+    body = f'<bind xmlns="urn:ietf:params:xml:ns:xmpp-bind"><resource>{resource}</resource></bind>'
+    return f'<iq xmlns="jabber:client" type="set" id="b">{body}</iq>'
 
 
 def auth(name: str, password: str = "any password") -> str:
@@ -70,15 +71,25 @@ class WebSocketStream:
         self._stack.callback(tcp.close)
         self._socket = self._stack.enter_context(connect(url, sock=tcp, subprotocols=["xmpp"]))
 
-    def log_in(self, name: str, password: str = "any password") -> ET.Element:
+    def log_in(
+        self, name: str, password: str = "any password", resource: str = "page"
+    ) -> ET.Element:
         """The answer to the request for a resource, once the password has been accepted."""
         assert "success" in self.ask(auth(name, password))
+        self.restart()
+        return ET.fromstring(self.ask(bind(resource)))
+
+    def restart(self) -> None:
+        """What follows a password that has been accepted (RFC 6120 §6.4.6)."""
         self.ask(self._open, answers=2)
-        return ET.fromstring(self.ask(BIND))
+
+    def send(self, text: str) -> None:
+        """Send something, and wait for nothing."""
+        self._socket.send(text)
 
     def ask(self, text: str, answers: int = 1) -> str:
         """Send something; returns the last of so many answers."""
-        self._socket.send(text)
+        self.send(text)
         return [self.hear() for _ in range(answers)][-1]
 
     def request(self, text: str) -> ET.Element:
@@ -116,20 +127,29 @@ class WebSocketVisitor(WebSocketStream):
 
 
 class BoshVisitor:
-    """A page over BOSH (XEP-0124, XEP-0206)."""
+    """A page over BOSH (XEP-0124, XEP-0206).
 
-    def __init__(self, settings: dict, node: str) -> None:
+    :param address: the address to come from, one of this machine's; None leaves it to the system.
+    :raises PermissionError: with the server's words, when the login is refused.
+    """
+
+    def __init__(self, settings: dict, node: str, address: str | None = None) -> None:
         self._url = urlsplit(settings["PUBSUB_BOSH_URL"])
-        self._connection = http.client.HTTPConnection(self._url.netloc, timeout=20)
+        self._connection = http.client.HTTPConnection(
+            self._url.netloc, timeout=20, source_address=address and (address, 0)
+        )
         self._rid = secrets.randbelow(10**9)
         self.sid = ""
         to = f'to="{settings["PUBSUB_GUEST_DOMAIN"]}"'
         self.sid = self._post(
             f'{to} wait="1" hold="1" ver="1.6" xmlns:xmpp="urn:xmpp:xbosh" xmpp:version="1.0"'
         ).get("sid")
-        self._post(children=auth(secrets.token_hex(8)))
+        said = ET.tostring(self._post(children=auth(secrets.token_hex(8))), "unicode")
+        if "success" not in said:
+            self._connection.close()
+            raise PermissionError(said)
         self._post(f'{to} xmlns:xmpp="urn:xmpp:xbosh" xmpp:restart="true"')
-        self.jid = self._post(children=BIND).find(f".//{JID}").text
+        self.jid = self._post(children=bind()).find(f".//{JID}").text
         answer = self._request(subscribe(settings["XMPP_PUBSUB_HOST"], node, self.jid))
         assert answer.get("type") == "result"
 
