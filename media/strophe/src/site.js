@@ -89,7 +89,8 @@ export class Site {
       answer = await this.#post(node, this.#known);
     }
     const { ok, status, body } = answer;
-    if (!ok && status !== 403) {
+    const isRefusal = status >= 400 && status < 500 && status !== 401 && status !== 429;
+    if (!ok && !isRefusal) {
       throw problem(node, status, body);
     }
     return ok;

@@ -107,10 +107,12 @@ test("it is asked for a private node with the token of the last answer", async (
 });
 
 test("a user whom the rule refuses is refused", async (t) => {
-  const { site: it, asked } = site(t, { authorize: [[403, { error: "No." }]] });
-  await it.credentials();
-  assert.equal(await it.authorize(NODE), false);
-  assert.equal(asked.length, 2);
+  for (const status of [403, 400, 404, 413]) {
+    const { site: it, asked } = site(t, { authorize: [[status, { error: "No." }]] });
+    await it.credentials();
+    assert.equal(await it.authorize(NODE), false);
+    assert.equal(asked.length, 2);
+  }
 });
 
 test("where no credentials were asked for yet they are, for the token", async (t) => {
