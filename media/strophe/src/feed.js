@@ -182,6 +182,7 @@ export class Feed {
       this.#connection.request(this.#service, request);
     const enter = () => ask(subscribe(this.node, this.#connection.subscriber));
     let subscribed = false;
+    let closed = false;
     try {
       await this.#connection.hold(this.node);
       if (round !== this.#round) {
@@ -189,7 +190,9 @@ export class Feed {
       }
       this.#last = undefined;
       await enter().catch(async (error) => {
+        closed = isClosed(error);
         await this.#admitted(error);
+        closed = false;
         return round === this.#round && enter();
       });
       if (round !== this.#round) {
@@ -204,7 +207,7 @@ export class Feed {
       }
     } catch (error) {
       if (round === this.#round) {
-        this.#onRefusal(error, subscribed);
+        this.#onRefusal(error, subscribed, closed || isClosed(error));
       }
     }
   }
@@ -214,13 +217,13 @@ export class Feed {
    * @param {unknown} error  with which the server has refused; thrown in other words if it stays so
    */
   async #admitted(error) {
-    if (!(error instanceof PubSubError && error.pubsubCondition === CLOSED)) {
+    if (!isClosed(error)) {
       throw error;
     }
     const isGuest = this.#connection.ownsSubscriptions;
     if (isGuest || !(await this.#hooks.authorize?.(this.node))) {
       const who = isGuest ? "guests" : "this user";
-      throw new PubSubError(`The site does not let ${who} read ${this.node}`, error);
+      throw new PubSubError(`The site does not let ${who} read ${this.node}`, /** @type {PubSubError} */ (error));
     }
   }
 
@@ -305,8 +308,9 @@ export class Feed {
   /**
    * @param {unknown} error
    * @param {boolean} subscribed  whether it was only the items that were refused
+   * @param {boolean} closed  whether the node is private, and we do not belong to it
    */
-  #onRefusal(error, subscribed) {
+  #onRefusal(error, subscribed, closed) {
     const refusal = error instanceof PubSubError && error;
     const condition = refusal && refusal.condition;
     if (condition === "disconnected") {
@@ -329,8 +333,8 @@ export class Feed {
       this.#retry = setTimeout(() => this.#catchUp(), backoff(this.#attempt++));
     }
     this.#barred = !passing && !subscribed;
-    const isLocked = refusal && (refusal.pubsubCondition === CLOSED || (this.#barred && refusal.type === "auth"));
-    if (isLocked && this.#inside) {
+    const isOut = closed || (this.#barred && refusal && refusal.type === "auth");
+    if (isOut && this.#inside) {
       this.#inside = false;
       this.#held = [];
       this.#last = undefined;
@@ -360,8 +364,10 @@ export class Feed {
   }
 }
 
-/** XEP-0060 §6.1.3.4: a private node, where only members may read. */
-const CLOSED = "closed-node";
+/** @param {unknown} error  of a private node, where only members may read (XEP-0060 §6.1.3.4) */
+function isClosed(error) {
+  return error instanceof PubSubError && error.pubsubCondition === "closed-node";
+}
 
 /**
  * Ends our subscription on the server, if there is one and no other tab needs it.

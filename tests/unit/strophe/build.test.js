@@ -94,6 +94,9 @@ test("programs in TypeScript get types that hold without those of Strophe", () =
         onRetract(id) { id.toUpperCase(); },
         onError(error: PubSubError) { error.condition.toUpperCase(); },
       });
+      new PubSubClient({ jid: "5@users.example.org", password: "token" });
+      new PubSubClient({ credentials: (refused) => ({ nick: refused.toFixed() }) });
+      new PubSubClient({ credentialsUrl: "/in/", authorize: async (node) => node.endsWith("/5") });
       const gone: Promise<void> = subscription.unsubscribe();
       const ids: Promise<string[]> = client.publish("/blog/Post", { text: "Hello" });
       // @ts-expect-error  a node's name is a text

@@ -904,6 +904,31 @@ test("what came while the right was taken away is not told", async (t) => {
   assert.deepEqual(note.heard.slice(1), ["s.1", "-1", []]);
 });
 
+test("while nobody can say whether the right was given back, what was read is away", async (t) => {
+  t.mock.method(Math, "random", () => 0);
+  const answers = [refusal("connection-failed", "wait"), true];
+  const authorize = async () => {
+    const answer = answers.shift();
+    if (answer instanceof Error) {
+      throw answer;
+    }
+    return answer;
+  };
+  const { server, feed: node, onError, locked } = privateFeed(t, { authorize });
+  server.answers = [];
+  server.publish("1");
+  const note = noting();
+  node.add({ ...note, onError });
+  await turn();
+  note.heard.length = 0;
+  server.answers = [closed(), closed()];
+  node.receive({ kind: "end", node: "/n" });
+  await turn();
+  await turn();
+  assert.deepEqual([note.heard.slice(0, 2), locked()], [["-1", []], 1]);
+  assert.deepEqual(note.heard.slice(2), ["s.1"]);
+});
+
 test("an outcast, and who has signed out, lose what was read; who is refused for another reason does not", async (t) => {
   for (const [error, told] of [
     [refusal("forbidden", "auth"), ["-1", []]],
