@@ -10,10 +10,13 @@ This is the front door: names only.  ``pubsub`` is the registry, and its methods
 The package is no XMPP library; what it knows of XMPP is in ``pubsub.wire``.
 """
 
+from pubsub.admissions import may_read, revoke
+from pubsub.prebinding import aprebind, prebind
 from pubsub.publications import Publication
 from pubsub.publishing import apublish, aretract, publish, retract
 from pubsub.querysets import PublishedManager, PublishedQuerySet
 from pubsub.registry import pubsub
+from pubsub.rules import authorize
 
 register = pubsub.register
 unregister = pubsub.unregister
@@ -28,15 +31,20 @@ __all__ = [
     "Publication",
     "PublishedManager",
     "PublishedQuerySet",
+    "aprebind",
     "apublish",
     "aretract",
+    "authorize",
     "is_registered",
+    "may_read",
     "muted",
+    "prebind",
     "publication_for",
     "publish",
     "publish_rows",
     "pubsub",
     "register",
     "retract",
+    "revoke",
     "unregister",
 ]

@@ -20,6 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from jwt.algorithms import Algorithm, get_default_algorithms, has_crypto
 
 from pubsub.conf import conf
+from pubsub.exceptions import NotAllowed
 from pubsub.identities import jid_of
 
 if has_crypto:
@@ -41,10 +42,6 @@ MIN_RSA = 2048
 ALGORITHMS = ("HS256", "RS256", "EdDSA")
 
 MAKE_ONE = "`manage.py pubsub_key --new HS256` makes one"
-
-
-class NotAllowed(Exception):
-    """The user gets no credentials; the message says why."""
 
 
 class Credentials(NamedTuple):

@@ -12,6 +12,7 @@ PubSubError
 │   └── SubscriptionRefused it will not let us listen to a node
 ├── ServerLost              many rows: the rest is not even tried, nobody answers
 ├── QueueFull               more was published than fits the bounded queue
+├── NotAllowed              the user is not logged in, or not active: he gets no credentials
 ├── BackendError            the configured backend cannot do what was asked
 ├── AlreadyRelaying         another relay is at work, and the database bears one only
 ├── InvalidItem             cannot be put on the wire; also a ValueError
@@ -143,6 +144,10 @@ class ServerLost(PubSubError):
 
 class QueueFull(PubSubError):
     """The bounded queue of ``PUBSUB_QUEUE_SIZE`` requests is full; this one was not taken."""
+
+
+class NotAllowed(PubSubError):
+    """A user gets no credentials, because he is not logged in, or not active."""
 
 
 class BackendError(PubSubError):

@@ -23,8 +23,8 @@ from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
 
 from pubsub.admissions import admit
 from pubsub.conf import conf
-from pubsub.credentials import NotAllowed, make_credentials
-from pubsub.exceptions import InvalidNode, PubSubError
+from pubsub.credentials import make_credentials
+from pubsub.exceptions import InvalidNode, NotAllowed, PubSubError
 from pubsub.items import valid_node
 from pubsub.payloads import shortened
 

@@ -82,7 +82,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         """
         self._deadline = deadline
         try:
-            connected = self._connect(deadline)
+            connected = connected_to(self.host, self.port, deadline)
         except (OSError, ValueError, OverflowError) as error:  # no host, no name, no port
             reason = "timed out" if isinstance(error, TimeoutError) else str(error)
             raise ConnectError(self.server, f"cannot connect: {reason}") from error
@@ -132,8 +132,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
 
     def is_loopback(self) -> bool:
         """Whether the peer is this very machine, so that clear text leaves it nowhere."""
-        address = self._open().getpeername()[0]
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+        return is_loopback(self._open())
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
@@ -205,23 +204,6 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
 
     # Private
 
-    def _connect(self, deadline: Deadline) -> socket.socket:
-        """Try the host's addresses in turn; each gets its share of the time that is left."""
-        found = _resolve(self.host, self.port, deadline.remaining())
-        for left in range(len(found), 0, -1):
-            family, kind, protocol, _, address = found[-left]
-            connected = socket.socket(family, kind, protocol)
-            connected.settimeout(max(deadline.remaining() / left, 0.001))
-            try:
-                connected.connect(address)
-            except OSError:
-                connected.close()
-                if left == 1:
-                    raise
-            else:
-                return connected
-        raise OSError("it has no address")
-
     def _open(self) -> socket.socket:
         if self._socket is None:
             raise ConnectError(self.server, "not connected")
@@ -236,6 +218,33 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
             raise ConnectError(
                 self.server, f"no answer within {self._deadline.seconds:g} s while logging in"
             )
+
+
+def connected_to(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Connect to one of the host's addresses; each gets its share of the time that is left.
+
+    :raises OSError, ValueError, OverflowError: when none of them accepts it in time.
+    """
+    found = _resolve(host, port, deadline.remaining())
+    for left in range(len(found), 0, -1):
+        family, kind, protocol, _, address = found[-left]
+        connected = socket.socket(family, kind, protocol)
+        connected.settimeout(max(deadline.remaining() / left, 0.001))
+        try:
+            connected.connect(address)
+        except OSError:
+            connected.close()
+            if left == 1:
+                raise
+        else:
+            return connected
+    raise OSError("it has no address")
+
+
+def is_loopback(peer: socket.socket) -> bool:
+    """Whether the peer is this very machine, so that clear text leaves it nowhere."""
+    address = peer.getpeername()[0]
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[Any]:

@@ -23,12 +23,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from pubsub.credentials import (
     ALGORITHMS,
-    NotAllowed,
     make_credentials,
     new_key,
     session_id,
     signing_key,
 )
+from pubsub.exceptions import NotAllowed
 
 SECRET = "a secret of the site, which has 32 bytes or more"
 ADA = User(pk=5, username="ada")

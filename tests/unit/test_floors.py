@@ -53,6 +53,7 @@ WAYS = {
     ],
     "wire": [
         *[
+            "bosh",
             "connection",
             "owner",
             "channel",
