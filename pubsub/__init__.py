@@ -15,8 +15,10 @@ from pubsub.prebinding import aprebind, prebind
 from pubsub.publications import Publication
 from pubsub.publishing import apublish, aretract, publish, retract
 from pubsub.querysets import PublishedManager, PublishedQuerySet
+from pubsub.rechecking import recheck
 from pubsub.registry import pubsub
 from pubsub.rules import authorize
+from pubsub.sessions import end_sessions
 
 register = pubsub.register
 unregister = pubsub.unregister
@@ -35,6 +37,7 @@ __all__ = [
     "apublish",
     "aretract",
     "authorize",
+    "end_sessions",
     "is_registered",
     "may_read",
     "muted",
@@ -43,6 +46,7 @@ __all__ = [
     "publish",
     "publish_rows",
     "pubsub",
+    "recheck",
     "register",
     "retract",
     "revoke",

@@ -8,7 +8,6 @@ waits for rows that are on this way; whoever comes later hears the rule say no.
 
 from __future__ import annotations
 
-import logging
 import time
 from concurrent.futures import Future
 from datetime import timedelta
@@ -29,8 +28,6 @@ from pubsub.exceptions import PubSubError, RequestRefused
 from pubsub.identities import bare_jid, jid_of, key_of_user, local_part
 from pubsub.items import valid_node
 from pubsub.rules import allows, rule_of
-
-logger = logging.getLogger("pubsub")
 
 #: How often, in seconds, somebody looks whether an admission has come to its end.
 PAUSE = 0.02
@@ -105,7 +102,7 @@ def revoke(user: Any, node: str, *, using: str | None = None) -> Future[None]:
     """
     key, name = key_of_user(user), valid_node(node)
     local_part(key)
-    require_server()
+    get_backend().require_server("set_subscriptions")
     return after_commit(partial(run, put_out, key, name), using)
 
 
@@ -144,16 +141,6 @@ def find_user(key: str) -> Any:
         return model._default_manager.filter(pk=field.to_python(key)).first()
     except (ValidationError, ValueError, OverflowError):
         return None
-
-
-def require_server() -> None:
-    """Refuse at once what a backend without a server could not do.
-
-    :raises BackendError: as functions of :mod:`pubsub.nodes` do.
-    """
-    backend = get_backend()
-    if not backend.manages_nodes:
-        raise backend._unsupported("set_subscriptions")
 
 
 # Private

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from importlib import import_module
+
+from django.apps import AppConfig, apps
 from django.core.checks import register
 from django.core.signals import request_finished, request_started
 from django.utils.module_loading import autodiscover_modules
@@ -24,4 +26,6 @@ class PubSubConfig(AppConfig):
         register(check_outbox, "pubsub")
         request_started.connect(context.request_began, dispatch_uid="pubsub")
         request_finished.connect(context.request_ended, dispatch_uid="pubsub")
+        if apps.is_installed("django.contrib.auth"):  # or its models cannot be imported
+            import_module("pubsub.accounts").connect()
         autodiscover_modules("publications")

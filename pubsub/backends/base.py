@@ -153,6 +153,15 @@ class BaseBackend:
         """Subscribe, on a stream of its own; see :func:`pubsub.nodes.listen`."""
         raise self._unsupported("listen")
 
+    def require_server(self, operation: str) -> None:
+        """Refuse at once what has no server to be done at.
+
+        :param operation: the method that will be called, for the error message.
+        :raises BackendError: where :attr:`manages_nodes` is False.
+        """
+        if not self.manages_nodes:
+            raise self._unsupported(operation)
+
     # Private
 
     def _unsupported(self, operation: str) -> BackendError:

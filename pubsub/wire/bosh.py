@@ -39,6 +39,7 @@ class BoshSession:
     :ivar jid: the full JID that was bound.
     :ivar sid: by which the server knows the session.
     :ivar rid: the number of the next request: whoever goes on with the session begins with it.
+    :ivar stanzas: what has come and nobody has asked for yet, oldest first.
     """
 
     def __init__(self, url: str, domain: str, *, ca_file: str | None, timeout: float) -> None:
@@ -49,7 +50,7 @@ class BoshSession:
         self._domain = domain
         self._timeout = timeout
         self._deadline = Deadline(timeout)
-        self._stanzas: deque[Node] = deque()
+        self.stanzas: deque[Node] = deque()
         self._http = _Http(url, ca_file)
 
     def request(self, stanza: str) -> Node:
@@ -59,15 +60,15 @@ class BoshSession:
         :raises StreamError: when there is none within the timeout, or the session has ended.
         """
         self._deadline = Deadline(self._timeout)
-        before = len(self._stanzas)
+        before = len(self.stanzas)
         self._post(children=stanza)
         while True:
-            for index in range(before, len(self._stanzas)):
-                if self._stanzas[index].getName() == "iq":
-                    found = self._stanzas[index]
-                    del self._stanzas[index]
+            for index in range(before, len(self.stanzas)):
+                if self.stanzas[index].getName() == "iq":
+                    found = self.stanzas[index]
+                    del self.stanzas[index]
                     return found
-            before = len(self._stanzas)
+            before = len(self.stanzas)
             self._post()
 
     def receive(self) -> Node:
@@ -105,7 +106,7 @@ class BoshSession:
         if not self.sid:
             self._fail(f"it opened no session: {_words(answer)}")
         self._authenticate(username, password)
-        self._stanzas.clear()  # of the stream before the login
+        self.stanzas.clear()  # of the stream before the login
         self._post(f'{to} xml:lang="en" {version} xmpp:restart="true"')
         features = self._expect("features")
         self._bind(resource)
@@ -155,9 +156,9 @@ class BoshSession:
         return stanza
 
     def _next(self) -> Node:
-        while not self._stanzas:
+        while not self.stanzas:
             self._post()
-        return self._stanzas.popleft()
+        return self.stanzas.popleft()
 
     def _post(self, attributes: str = "", children: str = "") -> Node:
         """One request and its answer, whose stanzas are kept."""
@@ -177,7 +178,7 @@ class BoshSession:
             condition = body.getAttr("condition") or ""
             reason = f"it ended the session: {condition or 'it does not say why'}"
             raise StreamLost(self._http.server, reason, condition)
-        self._stanzas += filter(None, body.getChildren())
+        self.stanzas += filter(None, body.getChildren())
         return body
 
     def _parsed(self, answer: bytes) -> Node:
