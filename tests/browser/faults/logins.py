@@ -1,8 +1,5 @@
 """Servers where passwords change and tokens end, and a page to log in from."""
 
-import base64
-import hashlib
-import hmac
 import json
 import secrets
 import shutil
@@ -10,11 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jwt
+
 from pubsub.devstack import Stack, files
 from pubsub.devstack.stack import PUBLISHER
+from pubsub.wire import guard
+from tests.visitors import WebSocketStream
 
 DIST = Path(__file__).parents[3] / "media" / "strophe" / "dist"
-TOKEN_DOMAIN = "tokens.localhost"
 
 PAGE = """<!DOCTYPE html>
 <title>Logins</title>
@@ -24,11 +24,10 @@ PAGE = """<!DOCTYPE html>
 
 
 class Logins(Stack):
-    """A stack with a page, and one more virtual host, whose users have tokens (RFC 7519)."""
+    """A stack with a page from which users log in, by passwords or by tokens (RFC 7519)."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, nginx=True, **options)
-        self._key = secrets.token_bytes(32)
 
     def prepare(self) -> None:
         super().prepare()
@@ -40,7 +39,6 @@ class Logins(Stack):
         }
         page = PAGE.format(config=json.dumps(config))
         (self.static_root / "page.html").write_text(page, encoding="utf-8")
-        self._add_host()
 
     @property
     def page(self) -> str:
@@ -57,32 +55,16 @@ class Logins(Stack):
 
     def token(self, user: str, seconds: float) -> str:
         """What lets a user in for so many seconds."""
-        claims = {"sub": f"{user}@{TOKEN_DOMAIN}", "exp": int(time.time() + seconds)}
-        parts = [coded(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims)]
-        signed = ".".join(parts)
-        mark = hmac.digest(self._key, signed.encode(), hashlib.sha256)
-        return f"{signed}.{coded(mark)}"
+        now = time.time()
+        claims = {"sub": f"{user}@users.localhost", "iat": now, "exp": int(now + seconds)}
+        return jwt.encode(claims, self.settings["PUBSUB_JWT_KEY"])
 
-    # Private
-
-    def _add_host(self) -> None:
-        path = self.folder / "ejabberd.yml"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        (included,) = config["include_config_file"].values()
-        included["disallow"].append("hosts")
-        config["hosts"] = ["localhost", "guests.localhost", "users.localhost", TOKEN_DOMAIN]
-        key = {"kty": "oct", "k": coded(self._key)}
-        files.write_private(self.folder / "token.key", json.dumps(key))
-        config["host_config"] = {
-            TOKEN_DOMAIN: {
-                "auth_method": ["jwt"],
-                "jwt_key": str(self.folder / "token.key"),
-                "jwt_jid_field": "sub",
-            }
-        }
-        files.write_private(path, json.dumps(config))
-
-
-def coded(data: bytes) -> str:
-    """Base64 as in tokens (RFC 4648 §5)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    def end_sessions(self, user: str) -> None:
+        """End all of a user's sessions, as when he logs out, and refuse his tokens."""
+        url = f"ws://127.0.0.1:{self.ports.http}/ws"
+        publisher = WebSocketStream(url, "localhost")
+        publisher.log_in("django", self.settings["XMPP_PASSWORD"], secrets.token_hex(8))
+        request = guard.end_sessions("users.localhost", user, time.time()).to_xml("end")
+        answer = publisher.request(request.replace("<iq ", '<iq xmlns="jabber:client" '))
+        publisher.vanish()
+        assert answer.get("type") == "result"

@@ -1,10 +1,10 @@
-"""What let somebody in lets him in no more: a password was changed, a token has ended."""
+"""What let somebody in lets him in no more: a password was changed, a token or a session ended."""
 
 import time
 
 import pytest
 
-from tests.browser.faults.logins import TOKEN_DOMAIN, Logins
+from tests.browser.faults.logins import Logins
 from tests.waiting import until
 
 ALICE = "alice@users.localhost"
@@ -19,22 +19,22 @@ def server(tmp_path_factory):
 class Visitor:
     """A page that asks us for its credentials, each time that it wants to log in."""
 
-    def __init__(self, page, server, domain):
+    def __init__(self, page, server, **options):
         self.logins = 0
         self.page = page
         page.on("websocket", lambda socket: socket.on("framesent", self._count))
         page.clock.install()
         page.goto(server.page)
         page.evaluate(
-            """(userDomain) => {
+            """(options) => {
                 window.asked = [];
                 window.mine = new PubSubClient({
-                    shared: false,
-                    userDomain,
+                    userDomain: "users.localhost",
+                    ...options,
                     credentials: () => new Promise((answer) => asked.push(answer)),
                 });
             }""",
-            domain,
+            options,
         )
 
     @property
@@ -83,14 +83,11 @@ def token_ended(server):
     return old, new, wait
 
 
-@pytest.mark.parametrize(
-    ("domain", "change"),
-    [("users.localhost", "password_changed"), (TOKEN_DOMAIN, "token_ended")],
-)
+@pytest.mark.parametrize("change", ["password_changed", "token_ended"])
 def test_a_refused_login_asks_for_fresh_credentials_once_and_is_denied_after_that(
-    server, new_context, request, domain, change
+    server, new_context, request, change
 ):
-    fresh, stale = (Visitor(new_context().new_page(), server, domain) for _ in range(2))
+    fresh, stale = (Visitor(new_context().new_page(), server, shared=False) for _ in range(2))
     old, new, happens = request.getfixturevalue(change)
     for visitor in (fresh, stale):
         visitor.answer(old)
@@ -104,3 +101,19 @@ def test_a_refused_login_asks_for_fresh_credentials_once_and_is_denied_after_tha
     stale.has_done_all()
     assert (stale.state, stale.page.evaluate("asked.length")) == ("denied", 0)
     assert (fresh.logins, stale.logins) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"shared": False}, {"shared": True}, {"websocketUrl": ""}],
+    ids=["websocket", "shared", "bosh"],
+)
+def test_a_page_whose_session_was_ended_comes_back_with_fresh_credentials(
+    server, new_context, options
+):
+    visitor = Visitor(new_context().new_page(), server, **options)
+    visitor.answer(server.token("alice", 3600))
+    visitor.becomes("online")
+    server.end_sessions("alice")
+    visitor.answer(server.token("alice", 3600))
+    visitor.becomes("online")
