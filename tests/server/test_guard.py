@@ -223,6 +223,7 @@ def test_what_pages_ask_is_answered(guest: Callable, stanza: str) -> None:
         '<message xmlns="jabber:client" to="django@localhost"><body>Hello</body></message>',
         '<message xmlns="jabber:client"><body>Hello</body></message>',
         '<presence xmlns="jabber:client" to="{to}"/>',
+        '<presence xmlns="jabber:client" type="subscribe"/>',
         '<presence xmlns="jabber:client" to="{bare}" type="subscribe"/>',
         f'<presence xmlns="jabber:client" to="{SERVICE}"/>',
         '<presence xmlns="jabber:client" to="{to}" type="probe"/>',
@@ -238,6 +239,7 @@ def test_what_pages_ask_is_answered(guest: Callable, stanza: str) -> None:
         iq("get", SERVICE, pubsub("<subscriptions/>") + INFO),
         iq("get", GUESTS, ITEMS),
         iq("set", GUESTS, PING),
+        iq("set", GUESTS, INFO),
         iq("get", "localhost", PING),
         iq("get", USERS, PING),
         iq("get", USERS, STATUS),
@@ -257,7 +259,7 @@ def test_the_rest_is_refused_and_logged_and_never_arrives(
 
 
 def test_a_page_answers_the_publisher_and_its_server(
-    guest: Callable, publisher: WebSocketStream
+    guarded: Guarded, guest: Callable, publisher: WebSocketStream
 ) -> None:
     visitor = guest()
     publisher.send(iq("get", visitor.jid, PING, "p"))
@@ -265,7 +267,9 @@ def test_a_page_answers_the_publisher_and_its_server(
     visitor.send(iq("result", "django@localhost/page", "", "p"))
     assert publisher.hear().count("id='p'") == 1
     visitor.send(iq("result", GUESTS, ""))
-    assert is_quiet(visitor)
+    visitor.ask(iq("get", GUESTS, ITEMS))
+    guarded.says("Refused:", visitor.jid, "disco#items")
+    assert sum(visitor.jid in line and "Refused" in line for line in guarded.log) == 1
 
 
 def test_a_page_answers_nobody_else(guarded: Guarded, guest: Callable) -> None:
