@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import secrets
+import socket
 import ssl
 from collections import deque
 from typing import NoReturn
@@ -78,6 +79,12 @@ class BoshSession:
         """
         self._deadline = Deadline(self._timeout)
         return self._next()
+
+    def heard(self) -> list[Node]:
+        """What has come already and was not asked for; it is not received again."""
+        found = list(self._stanzas)
+        self._stanzas.clear()
+        return found
 
     def close(self) -> None:
         """End the session (XEP-0124 §13); errors do not matter any more."""
@@ -282,6 +289,8 @@ class _Http(http.client.HTTPConnection):
         except BaseException:
             peer.close()
             raise
+        # Head and body are two writes: the second must not wait for an acknowledgement (40 ms).
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = peer
 
     def post(self, text: str, deadline: Deadline) -> bytes:
