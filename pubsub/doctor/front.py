@@ -1,0 +1,205 @@
+"""The site from outside: BOSH and WebSocket by the address that browsers use, and what else."""
+
+from __future__ import annotations
+
+import secrets
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from urllib.parse import urljoin, urlsplit
+from xml.sax.saxutils import quoteattr
+
+from pubsub.conf import conf
+from pubsub.doctor.findings import Finding, failure, fine
+from pubsub.doctor.site import Site, is_this_machine
+from pubsub.doctor.web import SECURE, Answer, Refused, ask, origin_of
+from pubsub.doctor.websocket import WebSocket
+
+NS_BOSH = "http://jabber.org/protocol/httpbind"
+NS_FRAMING = "urn:ietf:params:xml:ns:xmpp-framing"
+STRANGER = "https://pubsub-doctor.invalid"
+NO_BOSH = "Browsers that cannot use WebSocket have no other way."
+NO_WEBSOCKET = "Browsers fall back to BOSH, which costs the server three times as much."
+
+#: What ejabberd serves beside, if it is told to, and whose business it is not.
+INNER = ("api/status", "admin/", "oauth/authorization_token", "register/new", "captcha/", "upload/")
+
+
+def examine_bosh(site: Site) -> Iterator[Finding]:
+    """Whether a guest's browser gets a BOSH session (XEP-0124, XEP-0206)."""
+    url = site.front(conf.bosh_url, "PUBSUB_BOSH_URL")
+    yield from _clear_text(url)
+    body = (
+        f'<body xmlns="{NS_BOSH}" xmlns:xmpp="urn:xmpp:xbosh" rid="{secrets.randbelow(2**31)}" '
+        f'to={quoteattr(conf.guest_domain)} wait="5" hold="1" ver="1.6" xmpp:version="1.0" {{}}/>'
+    )
+    headers = {"Content-Type": "text/xml; charset=utf-8", "Origin": origin_of(url)}
+    try:
+        answer = ask(
+            url, timeout=conf.timeout, method="POST", body=body.format(""), headers=headers
+        )
+    except OSError as error:
+        yield _away(url, error, NO_BOSH)
+        return
+    sid, condition = _session(answer)
+    if not sid:
+        yield _no_session(url, answer, condition)
+        return
+    rid = f'sid={quoteattr(sid)} type="terminate"'
+    ask(url, timeout=conf.timeout, method="POST", body=body.format(rid), headers=headers)
+    yield fine(f"{url} gives a guest a session")
+
+
+def examine_websocket(site: Site) -> Iterator[Finding]:
+    """Whether a guest's browser gets a stream (RFC 7395), and a page of another site none."""
+    url = _websocket_url(site)
+    yield from _clear_text(url)
+    page = origin_of(site.url or url)
+    try:
+        answer = _greeting(url, page)
+    except Refused as error:
+        yield _no_upgrade(url, page, error)
+        return
+    except OSError as error:
+        yield _away(url, error, NO_WEBSOCKET)
+        return
+    if "<open" not in answer:
+        yield failure(
+            f"{url} answers to <open to={conf.guest_domain!r}/> with {answer[:200]!r}",
+            NO_WEBSOCKET,
+            f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), and "
+            "`request_handlers:` say `/ws: ejabberd_http_ws`.",
+        )
+        return
+    yield fine(f"{url} opens a guest's stream for pages of {page}")
+
+
+def examine_origin(site: Site) -> Iterator[Finding]:
+    """Whether a page of another site is refused: it has the visitor's address, and his cookies."""
+    url = _websocket_url(site)
+    try:
+        _greeting(url, STRANGER)
+    except (Refused, OSError) as error:
+        yield fine(f"a page of {STRANGER} gets no stream at {url}: {error}")
+        return
+    yield failure(
+        f"{url} opens a stream for a page of {STRANGER}, too",
+        "Any site can use its visitors' browsers to fill your server, and reach it inside their "
+        "networks.",
+        "In nginx.conf, `location = /ws`, refuse a foreign $http_origin as deploy/nginx.conf does.",
+    )
+
+
+def examine_paths(site: Site) -> Iterator[Finding]:
+    """Whether what else ejabberd serves stays inside."""
+    base = site.url or site.front(conf.bosh_url, "PUBSUB_BOSH_URL")
+    found = []
+    for path in INNER:
+        url = urljoin(base, f"/{path}")
+        answer = ask(url, timeout=conf.timeout)
+        if _is_ejabberds(answer):
+            found.append(url)
+    if found:
+        yield failure(
+            f"ejabberd itself answers at {', '.join(found)}",
+            "Whoever has, or guesses, an administrator's password rules the server from outside.",
+            "In nginx.conf pass on `location = /http-bind` and `location = /ws` only; in "
+            "ejabberd.yml take the rest out of `request_handlers:`.",
+        )
+        return
+    yield fine(f"none of {len(INNER)} other addresses of ejabberd is to be reached")
+
+
+# Private
+
+
+def _session(answer: Answer) -> tuple[str, str]:
+    """The session's id, or the condition under which there is none; empty where it is no BOSH."""
+    try:
+        body = ET.fromstring(answer.body)  # noqa: S314 (of the site's own server)
+    except ET.ParseError:
+        return "", ""
+    if body.tag != f"{{{NS_BOSH}}}body":
+        return "", ""
+    if body.get("type") == "terminate":
+        return "", body.get("condition") or "no reason"
+    return body.get("sid", ""), ""
+
+
+def _no_session(url: str, answer: Answer, condition: str) -> Finding:
+    if condition:
+        return failure(
+            f"{url} ends a session of {conf.guest_domain!r} at once: {condition}",
+            NO_BOSH,
+            f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), and "
+            "`modules:` mod_bosh.",
+        )
+    if answer.status in (502, 503, 504):
+        remedy = "nginx does not reach ejabberd: compare nginx.conf, `upstream ejabberd`, with "
+        remedy += "the port of ejabberd_http in ejabberd.yml, and see that ejabberd runs."
+    elif answer.status == 429:
+        remedy = "This address has too many connections: nginx.conf, `limit_conn visitors`."
+    else:
+        remedy = "In nginx.conf, `location = /http-bind { proxy_pass http://ejabberd; … }` as in "
+        remedy += "deploy/nginx.conf; in ejabberd.yml, `request_handlers: /http-bind: mod_bosh`."
+    return failure(
+        f"{url} answers with {Refused(answer.status, answer.body)} where a <body/> was due",
+        NO_BOSH,
+        remedy,
+    )
+
+
+def _greeting(url: str, origin: str) -> str:
+    """What ejabberd says when somebody opens a guest's stream."""
+    with WebSocket(url, origin=origin, timeout=conf.timeout) as stream:
+        stream.send(f'<open xmlns="{NS_FRAMING}" to={quoteattr(conf.guest_domain)} version="1.0"/>')
+        answer = stream.receive()
+        stream.send(f'<close xmlns="{NS_FRAMING}"/>')
+        return answer
+
+
+def _no_upgrade(url: str, page: str, error: Refused) -> Finding:
+    if error.status == 403:
+        remedy = f"Is {page} the address of your pages?  Then let nginx.conf, `location = /ws`, "
+        remedy += "and ejabberd.yml, `websocket_origin`, know it; else give the right --url."
+    elif error.status in (502, 503, 504):
+        remedy = "nginx does not reach ejabberd: nginx.conf, `upstream ejabberd`."
+    elif error.status == 429:
+        remedy = "This address has too many connections: nginx.conf, `limit_conn visitors`."
+    else:
+        remedy = "In nginx.conf, `location = /ws` with `proxy_http_version 1.1`, `Upgrade "
+        remedy += '$http_upgrade` and `Connection "upgrade"`, as in deploy/nginx.conf; in '
+        remedy += "ejabberd.yml, `request_handlers: /ws: ejabberd_http_ws`."
+    return failure(f"{url} does not become a WebSocket: {error}", NO_WEBSOCKET, remedy)
+
+
+def _websocket_url(site: Site) -> str:
+    url = site.front(conf.websocket_url, "PUBSUB_WEBSOCKET_URL")
+    is_of_http = urlsplit(url).scheme in ("http", "https")
+    return "ws" + url.removeprefix("http") if is_of_http else url
+
+
+def _clear_text(url: str) -> Iterator[Finding]:
+    there = urlsplit(url)
+    if there.scheme not in SECURE and not is_this_machine(there.hostname or ""):
+        yield failure(
+            f"{url} is not encrypted",
+            "Tokens, cookies and private items can be read, and changed, on their way.",
+            "Serve the site by https (nginx.conf, `listen 443 ssl;`), and give that as --url.",
+        )
+
+
+def _away(url: str, error: OSError, why: str) -> Finding:
+    return failure(
+        f"{url}: {error}",
+        why,
+        "Is nginx running, is that its address, and does its certificate name it?  For an "
+        "authority of your own set SSL_CERT_FILE.",
+    )
+
+
+def _is_ejabberds(answer: Answer) -> bool:
+    challenge = answer.headers.get("WWW-Authenticate", answer.headers.get("www-authenticate", ""))
+    api = '"status":"error"' in answer.body.replace(" ", "") and '"code":' in answer.body
+    # Its own "not found" has no other mark: then everything is passed on to it.
+    missing = answer.status == 404 and "DTD XHTML 1.0" in answer.body
+    return api or missing or "ejabberd" in challenge or "ejabberd Web Admin" in answer.body

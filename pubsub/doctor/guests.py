@@ -1,0 +1,175 @@
+"""What guests can do: log in, and read what is open.  Each thing beyond that is tried.
+
+Nothing that a guest makes is left: where he could make a node, he is asked for one that is there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
+from xml.sax.saxutils import quoteattr
+
+from pubsub.conf import conf
+from pubsub.doctor.findings import Finding, failure, fine
+from pubsub.doctor.site import FOLDER, Site
+from pubsub.doctor.visitors import Turned, Visitor, condition_of
+from pubsub.items import make_item
+from pubsub.wire.answers import NS_OWNER, NS_PUBSUB
+
+NOT_LOADED = (
+    "Load mod_pubsub_guard in ejabberd.yml, for the hosts of guests and users, as "
+    "deploy/ejabberd.yml does."
+)
+CREATING = (
+    "In ejabberd.yml, under mod_pubsub: `access_createnode: publisher`, with `access_rules: "
+    "publisher: allow: publisher` and the publisher alone in `acl: publisher`."
+)
+
+
+def examine_guests(site: Site) -> Iterator[Finding]:
+    """Whether a visitor without an account gets in."""
+    url = conf.prebind_url
+    try:
+        with site.guest() as guest:
+            yield fine(f"{url} lets {guest.jid!r} in")
+    except Turned as error:
+        yield failure(
+            f"{url} turns a guest of {conf.guest_domain!r} away: {error.condition}",
+            "Visitors who are not logged in hear of nothing.",
+            f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), and "
+            "`host_config:` for it say `auth_method: [anonymous]` and `anonymous_protocol: "
+            "login_anon`.",
+        )
+    except OSError as error:
+        yield failure(
+            f"{url}: {error}",
+            "Django logs in there for pages (pubsub.prebind), and the doctor as a guest.",
+            "Set PUBSUB_PREBIND_URL to where ejabberd itself serves BOSH (ejabberd.yml, "
+            "`listen: module: ejabberd_http`, `request_handlers: /http-bind: mod_bosh`).",
+        )
+
+
+def examine_creating(site: Site) -> Iterator[Finding]:
+    """Whether a guest can make nodes, and so own what Django has not published on yet."""
+    with site.node() as ours, site.guest() as guest:
+        # To make a node that is there already is a conflict for those only who may make one.
+        answer = _ask(guest, f"<create node={quoteattr(ours)}/>")
+        if condition_of(answer) in ("", "conflict"):
+            yield failure(
+                f"a guest ({guest.jid!r}) may create nodes",
+                "Whoever makes a node before Django does owns it: he decides who reads it, and "
+                "what stands there.",
+                CREATING,
+            )
+            return
+        missing = f"{FOLDER}{secrets.token_hex(8)}"
+        answer = _ask(guest, f"<publish node={quoteattr(missing)}>{_item()}</publish>")
+        if not condition_of(answer):
+            removed = _ask(guest, f"<delete node={quoteattr(missing)}/>", NS_OWNER)
+            left = f"; it could not be removed: {condition_of(removed)}"
+            yield failure(
+                f"a guest ({guest.jid!r}) has made the node {missing!r} by publishing to it"
+                + (left if condition_of(removed) else ""),
+                "Whoever makes a node before Django does owns it.",
+                CREATING,
+            )
+            return
+        yield fine(f"a guest creates no node: {condition_of(answer)}")
+
+
+def examine_rights(site: Site) -> Iterator[Finding]:
+    """Whether a guest can do more to our nodes than to read the open ones."""
+    with (
+        site.node(access_model="open") as ours,
+        site.node(access_model="whitelist") as private,
+        site.guest() as guest,
+    ):
+        for node in (ours, private):
+            site.awaited(site.server.send(make_item(node, "Hello", id="1")))
+        refused = 0
+        for doing, namespace, type, child, remedy in _attempts(ours, private, guest.jid):
+            answer = _ask(guest, child, namespace, type)
+            if condition_of(answer):
+                refused += 1
+                continue
+            yield failure(
+                f"a guest ({guest.jid!r}) can {doing}",
+                "Nobody but Django, and whom it lets, should.",
+                remedy,
+            )
+        yield fine(f"{refused} things that a guest should not do to our nodes are refused")
+
+
+def examine_neighbours(site: Site) -> Iterator[Finding]:
+    """Whether a guest reaches the page of another."""
+    with site.guest() as sender, site.guest() as other:
+        to = quoteattr(other.jid)
+        ping = '<ping xmlns="urn:xmpp:ping"/>'
+        sender.say(
+            f'<message xmlns="jabber:client" to={to} id="m"><body>Hello</body></message>',
+            f'<presence xmlns="jabber:client" to={to} id="p"/>',
+            f'<iq xmlns="jabber:client" to={to} id="i" type="get">{ping}</iq>',
+        )
+        other.say()
+        kinds = [e.tag.rpartition("}")[2] for e in other.heard if e.get("from") == sender.jid]
+        if kinds:
+            yield failure(
+                f"what a guest sends to another one arrives: {', '.join(kinds)}",
+                "A visitor can disturb the pages of others, and of users whose JID he guesses.",
+                NOT_LOADED,
+            )
+            return
+        refused = [condition_of(e) for e in sender.heard if e.get("id") == "m"]
+        yield fine(f"a guest's message to another one does not arrive: {', '.join(refused)}")
+
+
+# Private
+
+
+def _attempts(ours: str, private: str, jid: str) -> Iterator[tuple[str, str, str, str, str]]:
+    """What a guest should not be able to do: what, namespace, type, request, and how to mend it."""
+    node, closed = quoteattr(ours), quoteattr(private)
+    publishing = (
+        "See that neither PUBSUB_NODE_DEFAULTS nor ejabberd.yml (`default_node_config:`) says "
+        "`publish_model: open`."
+    )
+    reading = "Update ejabberd: this service does not keep what access_model says."
+    owning = "See who is in `acl: publisher` of ejabberd.yml, and update ejabberd."
+    somebody = quoteattr(f"somebody-else@{jid.partition('/')[0].partition('@')[2]}")
+    yield (
+        "publish on our nodes",
+        NS_PUBSUB,
+        "set",
+        f"<publish node={node}>{_item()}</publish>",
+        publishing,
+    )
+    yield (
+        "retract what we have published",
+        NS_PUBSUB,
+        "set",
+        f"<retract node={node} notify='true'><item id='1'/></retract>",
+        publishing,
+    )
+    yield "read private nodes", NS_PUBSUB, "get", f"<items node={closed}/>", reading
+    subscribing = f"<subscribe node={closed} jid={quoteattr(jid)}/>"
+    yield "subscribe to private nodes", NS_PUBSUB, "set", subscribing, reading
+    subscribing = f"<subscribe node={node} jid={somebody}/>"
+    yield "subscribe somebody else", NS_PUBSUB, "set", subscribing, NOT_LOADED
+    for doing, type, child in (
+        ("read the configuration of our nodes", "get", f"<configure node={node}/>"),
+        ("read who may do what on our nodes", "get", f"<affiliations node={node}/>"),
+        ("read who is subscribed to our nodes", "get", f"<subscriptions node={node}/>"),
+        ("empty our nodes", "set", f"<purge node={node}/>"),
+        ("delete our nodes", "set", f"<delete node={node}/>"),
+    ):
+        yield doing, NS_OWNER, type, child, owning
+
+
+def _ask(guest: Visitor, child: str, namespace: str = NS_PUBSUB, type: str = "set") -> Element:
+    body = f'<pubsub xmlns="{namespace}">{child}</pubsub>'
+    return guest.request(type, conf.pubsub_host, body)
+
+
+def _item() -> str:
+    return '<item id="1"><entry xmlns="http://www.w3.org/2005/Atom"/></item>'
