@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from pubsub.doctor import access, encryption, front, guests, relaying, roundtrip, service, settings
+from pubsub.doctor import (
+    access,
+    encryption,
+    front,
+    guarding,
+    guests,
+    relaying,
+    remains,
+    roundtrip,
+    service,
+    settings,
+    tokens,
+)
 from pubsub.doctor.examining import Examination
 
 EXAMINATIONS = (
@@ -47,7 +59,30 @@ EXAMINATIONS = (
         guests.examine_neighbours,
         ("guests",),
     ),
+    Examination("guard", "Is ejabberd's guard loaded?", guarding.examine_guard, ("login",)),
+    Examination(
+        "subscriptions",
+        "Are there subscriptions of sessions that have ended?",
+        remains.examine_subscriptions,
+        ("service",),
+    ),
+    Examination(
+        "database", "Where does ejabberd keep nodes?", guarding.examine_database, ("guard",)
+    ),
+    Examination("clock", "Do the clocks agree?", guarding.examine_clock, ("publisher",)),
+    Examination(
+        "tokens", "Do users get in by Django's tokens?", tokens.examine_tokens, ("backend",)
+    ),
+    Examination(
+        "forgery", "Does nobody get in by a forged one?", tokens.examine_forgery, ("tokens",)
+    ),
     Examination("bosh", "Do browsers get in by BOSH?", front.examine_bosh),
+    Examination(
+        "holding",
+        "Does an item get through to a request that waits?",
+        roundtrip.examine_holding,
+        ("publisher", "bosh"),
+    ),
     Examination("websocket", "Do browsers get in by WebSocket?", front.examine_websocket),
     Examination(
         "origin",

@@ -15,6 +15,9 @@ from pubsub.exceptions import StreamError, TLSError
 #: So many days before its end somebody should hear of it.
 SOON = 21
 
+#: By these the password is not shown; what Django can do beside is PLAIN.
+SCRAM = ("SCRAM-SHA-1", "SCRAM-SHA-256")
+
 NO_TLS = "The publisher's password would be shown to whoever stands in between."
 
 
@@ -31,7 +34,7 @@ def examine_tls(site: Site) -> Iterator[Finding]:
         yield _broken(error)
         return
     except StreamError as error:
-        yield unreachable(error)
+        yield _no_host() if "host-unknown" in error.reason else _unreachable(error)
         return
     certificate = shown_certificate()
     yield _lasting(certificate)
@@ -54,27 +57,18 @@ def examine_login(site: Site) -> Iterator[Finding]:
             "that Django comes from.",
         )
         return
-    scram = sorted(name for name in offered if name.startswith("SCRAM-SHA-"))
+    usable = sorted({*SCRAM, "PLAIN"} & set(offered))
+    scram = [name for name in usable if name in SCRAM]
     if scram:
-        yield fine(f"{conf.jid!r} logs in; offered are {', '.join(scram)}")
+        yield fine(f"{conf.jid!r} logs in; offered is {', '.join(scram)}")
     else:
         yield warning(
-            f"{conf.jid!r} logs in by {', '.join(offered) or 'no mechanism'} only",
+            f"{conf.jid!r} logs in by {', '.join(usable)} only",
             "With PLAIN the server, and whoever has its key, sees the password; with SCRAM it "
             "proves that it knows it.",
             "In ejabberd.yml write `auth_password_format: scram`, take SCRAM-SHA-1 and "
             "SCRAM-SHA-256 out of `disable_sasl_mechanisms`, and set the password anew.",
         )
-
-
-def unreachable(error: StreamError) -> Finding:
-    """Nobody answers where the settings say that the server is."""
-    return failure(
-        str(error),
-        "Django publishes nothing until it gets there.",
-        f"Is ejabberd running, and does it listen there (ejabberd.yml, `listen:`, {conf.port})?  "
-        "Else mend XMPP_HOST and XMPP_PORT, or the firewall.",
-    )
 
 
 # Private
@@ -131,4 +125,22 @@ def _broken(error: TLSError) -> Finding:
         f"{error.server} shows a certificate {shown}: {error.reason}",
         "It may be somebody else's server; so Django does not log in.",
         remedy,
+    )
+
+
+def _no_host() -> Finding:
+    return failure(
+        f"{conf.host}:{conf.port} knows no host {conf.domain!r}",
+        "The account of XMPP_JID cannot be there.",
+        f"Mend the domain of XMPP_JID = {conf.jid!r}, or list it in ejabberd.yml under `hosts:`.",
+    )
+
+
+def _unreachable(error: StreamError) -> Finding:
+    """Nobody answers where the settings say that the server is."""
+    return failure(
+        str(error),
+        "Django publishes nothing until it gets there.",
+        f"Is ejabberd running, and does it listen there (ejabberd.yml, `listen:`, {conf.port})?  "
+        "Else mend XMPP_HOST and XMPP_PORT, or the firewall.",
     )

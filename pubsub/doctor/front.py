@@ -95,7 +95,11 @@ def examine_paths(site: Site) -> Iterator[Finding]:
     found = []
     for path in INNER:
         url = urljoin(base, f"/{path}")
-        answer = ask(url, timeout=conf.timeout)
+        try:
+            answer = ask(url, timeout=conf.timeout)
+        except OSError as error:
+            yield _away(url, error, "Nobody reaches the site there.")
+            return
         if _is_ejabberds(answer):
             found.append(url)
     if found:

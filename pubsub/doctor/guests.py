@@ -54,8 +54,8 @@ def examine_creating(site: Site) -> Iterator[Finding]:
     """Whether a guest can make nodes, and so own what Django has not published on yet."""
     with site.node() as ours, site.guest() as guest:
         # To make a node that is there already is a conflict for those only who may make one.
-        answer = _ask(guest, f"<create node={quoteattr(ours)}/>")
-        if condition_of(answer) in ("", "conflict"):
+        refused = condition_of(_ask(guest, f"<create node={quoteattr(ours)}/>"))
+        if refused in ("", "conflict"):
             yield failure(
                 f"a guest ({guest.jid!r}) may create nodes",
                 "Whoever makes a node before Django does owns it: he decides who reads it, and "
@@ -75,7 +75,7 @@ def examine_creating(site: Site) -> Iterator[Finding]:
                 CREATING,
             )
             return
-        yield fine(f"a guest creates no node: {condition_of(answer)}")
+        yield fine(f"a guest creates no node: {refused}")
 
 
 def examine_rights(site: Site) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def _attempts(ours: str, private: str, jid: str) -> Iterator[tuple[str, str, str
         "publish on our nodes",
         NS_PUBSUB,
         "set",
-        f"<publish node={node}>{_item()}</publish>",
+        f"<publish node={node}>{_item()}</publish>",  # of an id that nobody else has published
         publishing,
     )
     yield (
@@ -172,4 +172,4 @@ def _ask(guest: Visitor, child: str, namespace: str = NS_PUBSUB, type: str = "se
 
 
 def _item() -> str:
-    return '<item id="1"><entry xmlns="http://www.w3.org/2005/Atom"/></item>'
+    return f'<item id="{secrets.token_hex(8)}"><entry xmlns="http://www.w3.org/2005/Atom"/></item>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -10,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 from pubsub.conf import conf
 from pubsub.doctor.findings import Finding, failure, fine, warning
 from pubsub.doctor.site import Site
-from pubsub.doctor.visitors import Visitor, condition_of
+from pubsub.doctor.visitors import Turned, Visitor, condition_of
 from pubsub.items import make_item
 from pubsub.wire.answers import NS_PUBSUB
 from pubsub.wire.events import NS_EVENT
@@ -21,19 +22,15 @@ TIMES = 5
 #: Seconds from which on a round trip is slow.
 SLOW = 1.0
 
+#: Seconds after which a request is on its way, and held back.
+BEGUN = 0.1
+
 
 def examine_canary(site: Site) -> Iterator[Finding]:
     """How long it takes from publishing an item until a guest's browser has it."""
     with site.node(access_model="open") as node, site.guest() as guest:
-        subscribe = f"<subscribe node={quoteattr(node)} jid={quoteattr(guest.jid)}/>"
-        body = f'<pubsub xmlns="{NS_PUBSUB}">{subscribe}</pubsub>'
-        if condition := condition_of(guest.request("set", conf.pubsub_host, body)):
-            yield failure(
-                f"a guest ({guest.jid!r}) may not subscribe to an open node: {condition}",
-                "No page hears of anything.",
-                "See what mod_pubsub and mod_pubsub_guard in ejabberd.yml allow, and their lines "
-                "in ejabberd's log.",
-            )
+        if condition := _subscribe(guest, node):
+            yield _refused(guest, condition)
             return
         taken = []
         for number in range(TIMES):
@@ -63,7 +60,60 @@ def examine_canary(site: Site) -> Iterator[Finding]:
             )
 
 
+def examine_holding(site: Site) -> Iterator[Finding]:
+    """Whether an item gets through the site's front while a request is held back for it."""
+    url = site.front(conf.bosh_url, "PUBSUB_BOSH_URL")
+    with site.node(access_model="open") as node, site.guest(url) as guest:
+        if condition := _subscribe(guest, node):
+            yield _refused(guest, condition)
+            return
+        item = make_item(node, "Hello", id="1")
+        later = threading.Timer(BEGUN, lambda: site.server.send(item))
+        later.daemon = True
+        later.start()
+        start = time.monotonic()
+        try:
+            is_heard = _hears(guest, "1")
+        except (Turned, OSError) as error:
+            yield _not_held(url, f"a request that waits for an item ends with {error}")
+            return
+        finally:
+            later.cancel()
+        taken = time.monotonic() - start - BEGUN
+        if not is_heard:
+            yield _not_held(url, f"no item comes through within {conf.timeout:g} s")
+        elif taken > SLOW:
+            yield _not_held(url, f"an item takes {taken:.1f} s to come through")
+        else:
+            yield fine(f"an item comes through at once, {taken * 1000:.1f} ms later")
+
+
 # Private
+
+
+def _subscribe(guest: Visitor, node: str) -> str:
+    """Subscribe a guest; the condition under which that was refused, or nothing."""
+    subscribe = f"<subscribe node={quoteattr(node)} jid={quoteattr(guest.jid)}/>"
+    body = f'<pubsub xmlns="{NS_PUBSUB}">{subscribe}</pubsub>'
+    return condition_of(guest.request("set", conf.pubsub_host, body))
+
+
+def _refused(guest: Visitor, condition: str) -> Finding:
+    return failure(
+        f"a guest ({guest.jid!r}) may not subscribe to an open node: {condition}",
+        "No page hears of anything.",
+        "See what mod_pubsub and mod_pubsub_guard in ejabberd.yml allow, and their lines in "
+        "ejabberd's log.",
+    )
+
+
+def _not_held(url: str, seen: str) -> Finding:
+    return failure(
+        f"{url}: {seen}",
+        "Browsers over BOSH hear of nothing, or late.",
+        "In nginx.conf, `location = /http-bind`: `proxy_buffering off` and `proxy_read_timeout "
+        "120s`, above what BOSH waits; and see that no other proxy stands in between.",
+    )
 
 
 def _hears(guest: Visitor, id: str) -> bool:

@@ -92,14 +92,15 @@ class Site:
             with suppress(PubSubError):  # it is gone, or never was
                 self.awaited(self.server.delete_node(name))
 
-    def guest(self) -> Visitor:
-        """A guest who has logged in, directly at ejabberd; to be closed.
+    def guest(self, url: str = "") -> Visitor:
+        """A guest who has logged in; to be closed.
 
+        :param url: where BOSH is; directly at ejabberd, if not given.
         :raises Turned: when he does not get in.
         :raises OSError: when nobody answers.
         """
         return Visitor(
-            conf.prebind_url,
+            url or conf.prebind_url,
             conf.guest_domain,
             f"pubsub-doctor-{secrets.token_hex(8)}",
             "any password",

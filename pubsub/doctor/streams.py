@@ -57,7 +57,8 @@ class Opening:
         text = ""
         while not any(end in text for end in ends):
             if "</stream:stream>" in text or "<stream:error>" in text or len(text) > MOST:
-                raise StreamError(self.transport.server, f"it said {text[:200]!r}")
+                said = text[text.find("<stream:error>") :][:300] or text[:300]
+                raise StreamError(self.transport.server, f"it said {said!r}")
             self.transport.wait_readable()
             text += self.transport.read().decode(errors="replace")
         return text

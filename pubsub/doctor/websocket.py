@@ -96,8 +96,10 @@ class WebSocket:
         size = len(data)
         if size < 126:
             head = struct.pack("!BB", 0x80 | code, 0x80 | size)
-        else:
+        elif size < 65536:
             head = struct.pack("!BBH", 0x80 | code, 0x80 | 126, size)
+        else:
+            head = struct.pack("!BBQ", 0x80 | code, 0x80 | 127, size)
         mask = secrets.token_bytes(4)
         masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
         self._connection.sock.sendall(head + mask + masked)
