@@ -59,7 +59,7 @@ def examine_access(site: Site) -> Iterator[Finding]:
             "Run `manage.py pubsub_sync --check` to see the difference, and `pubsub_sync`.",
         )
     private = sum(there.get("access_model") != "open" for there in configurations.values())
-    yield fine(f"{len(configurations)} nodes are ours, {private} of them not open to everybody")
+    yield fine(f"nodes of ours: {len(configurations)}, not open to everybody: {private}")
 
 
 # Private

@@ -85,7 +85,7 @@ def _result(site: Site, examination: Examination, outcomes: dict[str, Outcome]) 
             failure(
                 f"it broke off with {error!r}",
                 "This is no answer that the doctor knows.",
-                "Report it, with what the server's log says, as a mistake of django-pubsub.",
+                "Mend what 'checks' says, if anything; else report a mistake of django-pubsub.",
             )
         )
     return Result(examination.name, tuple(findings), time.monotonic() - start)

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
@@ -107,12 +106,10 @@ def _stamped(site: Site) -> tuple[float, float, float]:
             body = f'<pubsub xmlns="{NS_PUBSUB}">{subscribe}</pubsub>'
             guest.request("set", conf.pubsub_host, body)
             guest.say()
-            found: Any = next(
-                (d for h in guest.heard for d in h.iter(f"{{{NS_DELAY}}}delay")), None
-            )
+            delays = [d for heard in guest.heard for d in heard.iter(f"{{{NS_DELAY}}}delay")]
     except (Turned, OSError) as error:
         raise Skipped(f"neither the guard nor a guest can tell the time: {error}") from error
-    if found is None:
+    if not delays:
         raise Skipped("the server puts no time on what it brings")
-    stamp = str(found.get("stamp")).replace("Z", "+00:00")
+    stamp = delays[0].get("stamp", "").replace("Z", "+00:00")
     return before, datetime.fromisoformat(stamp).timestamp(), after

@@ -1,5 +1,6 @@
 """What guests can do: log in, and read what is open.  Each thing beyond that is tried.
 
+They try it under the publisher's name, which is worth nothing at their host, if all is well.
 Nothing that a guest makes is left: where he could make a node, he is asked for one that is there.
 """
 
@@ -23,7 +24,7 @@ NOT_LOADED = (
 )
 CREATING = (
     "In ejabberd.yml, under mod_pubsub: `access_createnode: publisher`, with `access_rules: "
-    "publisher: allow: publisher` and the publisher alone in `acl: publisher`."
+    "publisher: allow: publisher` and the publisher alone, with his host, in `acl: publisher`."
 )
 
 
@@ -52,7 +53,7 @@ def examine_guests(site: Site) -> Iterator[Finding]:
 
 def examine_creating(site: Site) -> Iterator[Finding]:
     """Whether a guest can make nodes, and so own what Django has not published on yet."""
-    with site.node() as ours, site.guest() as guest:
+    with site.node() as ours, site.guest(name=_publisher()) as guest:
         # To make a node that is there already is a conflict for those only who may make one.
         refused = condition_of(_ask(guest, f"<create node={quoteattr(ours)}/>"))
         if refused in ("", "conflict"):
@@ -83,7 +84,7 @@ def examine_rights(site: Site) -> Iterator[Finding]:
     with (
         site.node(access_model="open") as ours,
         site.node(access_model="whitelist") as private,
-        site.guest() as guest,
+        site.guest(name=_publisher()) as guest,
     ):
         for node in (ours, private):
             site.awaited(site.server.send(make_item(node, "Hello", id="1")))
@@ -169,6 +170,11 @@ def _attempts(ours: str, private: str, jid: str) -> Iterator[tuple[str, str, str
 def _ask(guest: Visitor, child: str, namespace: str = NS_PUBSUB, type: str = "set") -> Element:
     body = f'<pubsub xmlns="{namespace}">{child}</pubsub>'
     return guest.request(type, conf.pubsub_host, body)
+
+
+def _publisher() -> str:
+    """The local part of the publisher's JID."""
+    return conf.jid.rpartition("@")[0]
 
 
 def _item() -> str:

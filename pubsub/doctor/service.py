@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from pubsub.conf import conf
-from pubsub.doctor.findings import Finding, failure, fine
-from pubsub.doctor.site import Site
+from pubsub.doctor.findings import Finding, failure, fine, warning
+from pubsub.doctor.site import FOLDER, Site
 from pubsub.exceptions import PubSubError, RequestRefused
 from pubsub.items import make_item
 
@@ -25,7 +25,14 @@ def examine_service(site: Site) -> Iterator[Finding]:
             "XMPP_PUBSUB_HOST.",
         )
         return
-    yield fine(f"{conf.pubsub_host!r} answers; {len(names)} nodes are ours")
+    left = [name for name in names if name.startswith(FOLDER)]
+    if left:
+        yield warning(
+            f"{', '.join(map(repr, left))} were made by the doctor",
+            "He removes what he makes; so he was killed, or somebody else is at it right now.",
+            f"nodes.delete({left[0]!r})",
+        )
+    yield fine(f"{conf.pubsub_host!r} answers; nodes of ours: {len(names) - len(left)}")
 
 
 def examine_publisher(site: Site) -> Iterator[Finding]:
@@ -46,12 +53,11 @@ def examine_publisher(site: Site) -> Iterator[Finding]:
                 site.awaited(step())
                 done.append(doing)
     except PubSubError as error:
-        user = conf.jid
         yield failure(
-            f"{user!r} cannot {doing}: {error}",
+            f"{conf.jid!r} cannot {doing}: {error}",
             "Django makes its nodes as he, when something is published for the first time.",
-            f"In ejabberd.yml: `acl: publisher: user: [{user}]`, `access_rules: publisher: allow: "
-            "publisher`, and `access_createnode: publisher` under mod_pubsub.",
+            f"In ejabberd.yml: `acl: publisher: user: [{conf.jid}]`, `access_rules: publisher: "
+            "allow: publisher`, and `access_createnode: publisher` under mod_pubsub.",
         )
         return
     yield fine(f"{conf.jid!r} may {', '.join(done[:-1])} and {done[-1]}")

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -20,7 +20,7 @@ from pubsub.backends.base import BaseBackend
 from pubsub.conf import conf
 from pubsub.doctor.findings import Skipped
 from pubsub.doctor.visitors import Visitor
-from pubsub.exceptions import PubSubError, RequestTimeout
+from pubsub.exceptions import PubSubError, RequestRefused, RequestTimeout
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ class Site:
 
     def __init__(self, url: str = "") -> None:
         self.url = url
+        #: Nodes that could not be removed.
+        self.left: list[str] = []
         self._opened: list[BaseBackend] = []
 
     def __enter__(self) -> Site:
@@ -89,12 +91,12 @@ class Site:
             self.awaited(self.server.create_node(name, configuration))
             yield name
         finally:
-            with suppress(PubSubError):  # it is gone, or never was
-                self.awaited(self.server.delete_node(name))
+            self._remove(name)
 
-    def guest(self, url: str = "") -> Visitor:
+    def guest(self, url: str = "", name: str = "") -> Visitor:
         """A guest who has logged in; to be closed.
 
+        :param name: one that nobody else has, if not given.
         :param url: where BOSH is; directly at ejabberd, if not given.
         :raises Turned: when he does not get in.
         :raises OSError: when nobody answers.
@@ -102,7 +104,7 @@ class Site:
         return Visitor(
             url or conf.prebind_url,
             conf.guest_domain,
-            f"pubsub-doctor-{secrets.token_hex(8)}",
+            name or f"pubsub-doctor-{secrets.token_hex(8)}",
             "any password",
             timeout=conf.timeout,
         )
@@ -122,6 +124,21 @@ class Site:
                 f"{setting} = {address!r} is a path: say whose, with --url https://your.site/"
             )
         return urljoin(self.url, address)
+
+    # Private
+
+    def _remove(self, name: str) -> None:
+        for _ in range(2):  # the stream may be lost, and then there is another one
+            try:
+                self.awaited(self.server.delete_node(name))
+            except RequestRefused as error:
+                if error.condition == "item-not-found":  # it has been deleted, or never was
+                    return
+            except PubSubError:
+                pass
+            else:
+                return
+        self.left.append(name)
 
 
 def is_this_machine(host: str) -> bool:

@@ -1,8 +1,8 @@
 """A stack that is broken on purpose, in many ways that have nothing to do with each other."""
 
-import datetime
 import json
 import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
@@ -34,7 +34,7 @@ class Ailing(Stack):
     def prepare(self) -> None:
         super().prepare()
         authority = trustme.CA()
-        past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=3)
+        past = datetime.now(timezone.utc) - timedelta(days=3)
         certificate = authority.issue_cert(EXPIRED, not_after=past)
         certificate.private_key_and_cert_chain_pem.write_to_path(str(self.folder / "expired.pem"))
         authority.cert_pem.write_to_path(str(self.expired_authority))

@@ -52,17 +52,11 @@ def examine(stack: Stack, *names: str, **settings: Any) -> tuple[int, str]:
     """The exit code of some examinations, and the words of their report, all on one line."""
     output = io.StringIO()
     code = 0
+    words = ["--only", *names] if names else []
     with override_settings(**{**stack.settings, **settings}):
         try:
-            call_command(
-                *[
-                    "pubsub_doctor",
-                    f"--url={address(stack)}",
-                    *(["--only", *names] if names else []),
-                ],
-                stdout=output,
-                stderr=output,
-            )
+            url = f"--url={address(stack)}"
+            call_command("pubsub_doctor", url, *words, stdout=output, stderr=output)
         except SystemExit as error:
             code = int(str(error.code))
     return code, " ".join(output.getvalue().split())

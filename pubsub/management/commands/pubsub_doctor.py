@@ -63,10 +63,15 @@ class Command(InterruptibleCommand):
         # For programs the words go where they do not disturb.
         self.words = self.stderr if options["json"] else self.stdout
         results = []
-        with Ending(), quiet_log(), Site(options["url"] or "") as site:
-            for result in examine(site, EXAMINATIONS, only):
-                results.append(result)
-                self.tell(result)
+        site = Site(options["url"] or "")
+        try:
+            with Ending(), quiet_log(), site:
+                for result in examine(site, EXAMINATIONS, only):
+                    results.append(result)
+                    self.tell(result)
+        finally:
+            for node in site.left:
+                self.stderr.write(f"The node {node!r} is left on the server; delete it.")
         self.sum_up(results)
         if options["json"]:
             self.stdout.write(

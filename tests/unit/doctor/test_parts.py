@@ -88,11 +88,7 @@ def test_an_answer_of_http_is_quoted_by_its_beginning():
     [
         ('<error><forbidden xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/></error>', "forbidden"),
         ("<error/>", "error"),
-        (
-            '<error><text xmlns="urn:ietf:params:xml:ns:xmpp-stanzas">No</text>'
-            '<conflict xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/></error>',
-            "conflict",
-        ),
+        ('<error xmlns:s="urn:ietf:params:xml:ns:xmpp-stanzas"><s:text/><s:gone/></error>', "gone"),
     ],
 )
 def test_the_condition_of_an_error_is_read(error, condition):
