@@ -88,7 +88,7 @@ EXAMINATIONS = (
         "origin",
         "Are pages of other sites refused there?",
         front.examine_origin,
-        ("websocket",),
+        ("bosh", "websocket"),
     ),
     Examination("paths", "Is the rest of ejabberd closed to them?", front.examine_paths),
     Examination(

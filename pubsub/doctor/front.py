@@ -28,30 +28,22 @@ def examine_bosh(site: Site) -> Iterator[Finding]:
     """Whether a guest's browser gets a BOSH session (XEP-0124, XEP-0206)."""
     url = site.front(conf.bosh_url, "PUBSUB_BOSH_URL")
     yield from _clear_text(url)
-    body = (
-        f'<body xmlns="{NS_BOSH}" xmlns:xmpp="urn:xmpp:xbosh" rid="{secrets.randbelow(2**31)}" '
-        f'to={quoteattr(conf.guest_domain)} wait="5" hold="1" ver="1.6" xmpp:version="1.0" {{}}/>'
-    )
-    headers = {"Content-Type": "text/xml; charset=utf-8", "Origin": origin_of(url)}
+    page = origin_of(site.url or url)
     try:
-        answer = ask(
-            url, timeout=conf.timeout, method="POST", body=body.format(""), headers=headers
-        )
+        answer = _begin_session(url, page)
     except OSError as error:
         yield _away(url, error, NO_BOSH)
         return
     sid, condition = _session(answer)
     if not sid:
-        yield _no_session(url, answer, condition)
+        yield _no_session(url, page, answer, condition)
         return
-    rid = f'sid={quoteattr(sid)} type="terminate"'
-    ask(url, timeout=conf.timeout, method="POST", body=body.format(rid), headers=headers)
     yield fine(f"{url} gives a guest a session")
 
 
 def examine_websocket(site: Site) -> Iterator[Finding]:
-    """Whether a guest's browser gets a stream (RFC 7395), and a page of another site none."""
-    url = _websocket_url(site)
+    """Whether a guest's browser gets a stream (RFC 7395)."""
+    url = _of_websocket(site.front(conf.websocket_url, "PUBSUB_WEBSOCKET_URL"))
     yield from _clear_text(url)
     page = origin_of(site.url or url)
     try:
@@ -75,17 +67,22 @@ def examine_websocket(site: Site) -> Iterator[Finding]:
 
 def examine_origin(site: Site) -> Iterator[Finding]:
     """Whether a page of another site is refused: it has the visitor's address, and his cookies."""
-    url = _websocket_url(site)
-    try:
-        _greeting(url, STRANGER)
-    except (Refused, OSError) as error:
-        yield fine(f"a page of {STRANGER} gets no stream at {url}: {error}")
+    open_to_all = []
+    for setting, address, tried in (
+        ("PUBSUB_WEBSOCKET_URL", conf.websocket_url, _opens_stream),
+        ("PUBSUB_BOSH_URL", conf.bosh_url, _opens_session),
+    ):
+        if address and tried(url := site.front(address, setting)):
+            open_to_all.append(url)
+    if not open_to_all:
+        yield fine(f"a page of {STRANGER} is refused")
         return
     yield failure(
-        f"{url} opens a stream for a page of {STRANGER}, too",
+        f"{' and '.join(open_to_all)} serve a page of {STRANGER}, too",
         "Any site can use its visitors' browsers to fill your server, and reach it inside their "
         "networks.",
-        "In nginx.conf, `location = /ws`, refuse a foreign $http_origin as deploy/nginx.conf does.",
+        "In nginx.conf, `location = /ws` and `location = /http-bind`: `if ($foreign_origin) { "
+        "return 403; }`, with the map of deploy/nginx.conf.",
     )
 
 
@@ -116,6 +113,37 @@ def examine_paths(site: Site) -> Iterator[Finding]:
 # Private
 
 
+def _opens_stream(url: str) -> bool:
+    try:
+        return "<open" in _greeting(_of_websocket(url), STRANGER)
+    except (Refused, OSError):
+        return False
+
+
+def _opens_session(url: str) -> bool:
+    try:
+        return bool(_session(_begin_session(url, STRANGER))[0])
+    except OSError:
+        return False
+
+
+def _begin_session(url: str, origin: str) -> Answer:
+    """The answer to a guest's browser that begins a BOSH session, which is then ended."""
+    first = secrets.randbelow(2**31)
+    to = quoteattr(conf.guest_domain)
+    beginning = f'to={to} wait="5" hold="1" ver="1.6" xmlns:xmpp="urn:xmpp:xbosh" '
+
+    def post(rid: int, attributes: str) -> Answer:
+        body = f'<body xmlns="{NS_BOSH}" rid="{rid}" {attributes}/>'
+        headers = {"Content-Type": "text/xml; charset=utf-8", "Origin": origin}
+        return ask(url, timeout=conf.timeout, method="POST", body=body, headers=headers)
+
+    answer = post(first, beginning + 'xmpp:version="1.0"')
+    if sid := _session(answer)[0]:
+        post(first + 1, f'sid={quoteattr(sid)} type="terminate"')
+    return answer
+
+
 def _session(answer: Answer) -> tuple[str, str]:
     """The session's id, or the condition under which there is none; empty where it is no BOSH."""
     try:
@@ -129,7 +157,7 @@ def _session(answer: Answer) -> tuple[str, str]:
     return body.get("sid", ""), ""
 
 
-def _no_session(url: str, answer: Answer, condition: str) -> Finding:
+def _no_session(url: str, page: str, answer: Answer, condition: str) -> Finding:
     if condition:
         return failure(
             f"{url} ends a session of {conf.guest_domain!r} at once: {condition}",
@@ -137,7 +165,9 @@ def _no_session(url: str, answer: Answer, condition: str) -> Finding:
             f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), and "
             "`modules:` mod_bosh.",
         )
-    if answer.status in (502, 503, 504):
+    if answer.status == 403:
+        remedy = _own_origin(page, "/http-bind")
+    elif answer.status in (502, 503, 504):
         remedy = "nginx does not reach ejabberd: compare nginx.conf, `upstream ejabberd`, with "
         remedy += "the port of ejabberd_http in ejabberd.yml, and see that ejabberd runs."
     elif answer.status == 429:
@@ -163,8 +193,7 @@ def _greeting(url: str, origin: str) -> str:
 
 def _no_upgrade(url: str, page: str, error: Refused) -> Finding:
     if error.status == 403:
-        remedy = f"Is {page} the address of your pages?  Then let nginx.conf, `location = /ws`, "
-        remedy += "and ejabberd.yml, `websocket_origin`, know it; else give the right --url."
+        remedy = _own_origin(page, "/ws")
     elif error.status in (502, 503, 504):
         remedy = "nginx does not reach ejabberd: nginx.conf, `upstream ejabberd`."
     elif error.status == 429:
@@ -176,8 +205,14 @@ def _no_upgrade(url: str, page: str, error: Refused) -> Finding:
     return failure(f"{url} does not become a WebSocket: {error}", NO_WEBSOCKET, remedy)
 
 
-def _websocket_url(site: Site) -> str:
-    url = site.front(conf.websocket_url, "PUBSUB_WEBSOCKET_URL")
+def _own_origin(page: str, location: str) -> str:
+    return (
+        f"Is {page} the address of your pages?  Then let the map `$foreign_origin` of nginx.conf, "
+        f"for `location = {location}`, know it; else give the right --url."
+    )
+
+
+def _of_websocket(url: str) -> str:
     is_of_http = urlsplit(url).scheme in ("http", "https")
     return "ws" + url.removeprefix("http") if is_of_http else url
 

@@ -223,6 +223,15 @@ def test_a_host_that_takes_any_password_for_a_token_is_found(well: Stack) -> Non
     assert "`auth_method:` of that host lists jwt and internal only" in words
 
 
+def test_pages_of_other_sites_that_get_in_are_found(well: Stack) -> None:
+    ejabberd = f"127.0.0.1:{well.ports.http}"  # past nginx, which looks at the origin
+    websocket, bosh = f"ws://{ejabberd}/ws", f"http://{ejabberd}/http-bind"
+    code, words = examine(well, "origin", PUBSUB_WEBSOCKET_URL=websocket, PUBSUB_BOSH_URL=bosh)
+    assert code == 1
+    assert f"{websocket} and {bosh} serve a page of https://pubsub-doctor.invalid, too" in words
+    assert "`if ($foreign_origin) { return 403; }`" in words
+
+
 def test_silence_ends_each_examination_in_time(well: Stack) -> None:
     with Proxy(well.ports.http) as silent:
         silent.freeze()
@@ -301,7 +310,7 @@ def test_a_front_without_bosh_and_websocket_is_found(ill: Ailing) -> None:
     assert "In nginx.conf, `location = /http-bind { proxy_pass http://ejabberd; … }`" in words
     assert "/ws does not become a WebSocket: status 404" in words
     assert '`Upgrade $http_upgrade` and `Connection "upgrade"`' in words
-    assert "origin skipped it needs 'websocket', which failed" in words
+    assert "origin skipped it needs 'bosh', which failed" in words
 
 
 def test_paths_of_ejabberd_that_are_open_are_found(ill: Ailing) -> None:
