@@ -6,15 +6,12 @@ import math
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
 from pubsub.doctor.findings import Finding, Skipped, failure, fine, warning
 from pubsub.doctor.site import Site
-from pubsub.doctor.visitors import Turned
-from pubsub.exceptions import RequestRefused
+from pubsub.exceptions import RequestRefused, StreamError
 from pubsub.items import make_item
-from pubsub.wire.answers import NS_PUBSUB
 from pubsub.wire.events import NS_DELAY
 
 #: Seconds by which clocks may differ without harm, and with little.
@@ -102,14 +99,13 @@ def _stamped(site: Site) -> tuple[float, float, float]:
             before = now()
             site.awaited(site.server.send(make_item(node, "Hello", id="1")))
             after = now()
-            subscribe = f"<subscribe node={quoteattr(node)} jid={quoteattr(guest.jid)}/>"
-            body = f'<pubsub xmlns="{NS_PUBSUB}">{subscribe}</pubsub>'
-            guest.request("set", conf.pubsub_host, body)
+            guest.subscribe(node)
             guest.say()
-            delays = [d for heard in guest.heard for d in heard.iter(f"{{{NS_DELAY}}}delay")]
-    except (Turned, OSError) as error:
+            found = [each.getTag("delay", namespace=NS_DELAY) for each in guest.heard]
+            delays = [delay for delay in found if delay is not None]
+    except StreamError as error:
         raise Skipped(f"neither the guard nor a guest can tell the time: {error}") from error
     if not delays:
         raise Skipped("the server puts no time on what it brings")
-    stamp = delays[0].get("stamp", "").replace("Z", "+00:00")
+    stamp = str(delays[0].getAttr("stamp")).replace("Z", "+00:00")
     return before, datetime.fromisoformat(stamp).timestamp(), after

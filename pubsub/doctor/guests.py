@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from xml.etree.ElementTree import Element
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
 from pubsub.doctor.findings import Finding, failure, fine
 from pubsub.doctor.site import FOLDER, Site
-from pubsub.doctor.visitors import Turned, Visitor, condition_of
+from pubsub.doctor.visitors import WAY_IN, is_turned_away
+from pubsub.exceptions import StreamError
 from pubsub.items import make_item
-from pubsub.wire.answers import NS_OWNER, NS_PUBSUB
+from pubsub.wire.answers import NS_OWNER, NS_PUBSUB, parse_error
 
 NOT_LOADED = (
     "Load mod_pubsub_guard in ejabberd.yml, for the hosts of guests and users, as "
@@ -34,20 +34,20 @@ def examine_guests(site: Site) -> Iterator[Finding]:
     try:
         with site.guest() as guest:
             yield fine(f"{url} lets {guest.jid!r} in")
-    except Turned as error:
+    except StreamError as error:
+        if is_turned_away(error):
+            yield failure(
+                f"{url} turns a guest of {conf.guest_domain!r} away: {error.reason}",
+                "Visitors who are not logged in hear of nothing.",
+                f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), "
+                "and `host_config:` for it say `auth_method: [anonymous]` and "
+                "`anonymous_protocol: login_anon`.",
+            )
+            return
         yield failure(
-            f"{url} turns a guest of {conf.guest_domain!r} away: {error.condition}",
-            "Visitors who are not logged in hear of nothing.",
-            f"In ejabberd.yml, `hosts:` must list {conf.guest_domain!r} (PUBSUB_GUEST_DOMAIN), and "
-            "`host_config:` for it say `auth_method: [anonymous]` and `anonymous_protocol: "
-            "login_anon`.",
-        )
-    except OSError as error:
-        yield failure(
-            f"{url}: {error}",
+            f"{url}: {error.reason}",
             "Django logs in there for pages (pubsub.prebind), and the doctor as a guest.",
-            "Set PUBSUB_PREBIND_URL to where ejabberd itself serves BOSH (ejabberd.yml, "
-            "`listen: module: ejabberd_http`, `request_handlers: /http-bind: mod_bosh`).",
+            WAY_IN,
         )
 
 
@@ -55,7 +55,7 @@ def examine_creating(site: Site) -> Iterator[Finding]:
     """Whether a guest can make nodes, and so own what Django has not published on yet."""
     with site.node() as ours, site.guest(name=_publisher()) as guest:
         # To make a node that is there already is a conflict for those only who may make one.
-        refused = condition_of(_ask(guest, f"<create node={quoteattr(ours)}/>"))
+        refused = guest.ask(f"<create node={quoteattr(ours)}/>")
         if refused in ("", "conflict"):
             yield failure(
                 f"a guest ({guest.jid!r}) may create nodes",
@@ -65,13 +65,11 @@ def examine_creating(site: Site) -> Iterator[Finding]:
             )
             return
         missing = f"{FOLDER}{secrets.token_hex(8)}"
-        answer = _ask(guest, f"<publish node={quoteattr(missing)}>{_item()}</publish>")
-        if not condition_of(answer):
-            removed = _ask(guest, f"<delete node={quoteattr(missing)}/>", NS_OWNER)
-            left = f"; it could not be removed: {condition_of(removed)}"
+        if not guest.ask(f"<publish node={quoteattr(missing)}>{_item()}</publish>"):
+            kept = guest.ask(f"<delete node={quoteattr(missing)}/>", NS_OWNER)
+            left = f"; he could not remove it: {kept}" if kept else ""
             yield failure(
-                f"a guest ({guest.jid!r}) has made the node {missing!r} by publishing to it"
-                + (left if condition_of(removed) else ""),
+                f"a guest ({guest.jid!r}) has made the node {missing!r} by publishing to it{left}",
                 "Whoever makes a node before Django does owns it.",
                 CREATING,
             )
@@ -90,8 +88,7 @@ def examine_rights(site: Site) -> Iterator[Finding]:
             site.awaited(site.server.send(make_item(node, "Hello", id="1")))
         refused = 0
         for doing, namespace, type, child, remedy in _attempts(ours, private, guest.jid):
-            answer = _ask(guest, child, namespace, type)
-            if condition_of(answer):
+            if guest.ask(child, namespace, type):
                 refused += 1
                 continue
             yield failure(
@@ -113,7 +110,7 @@ def examine_neighbours(site: Site) -> Iterator[Finding]:
             f'<iq xmlns="jabber:client" to={to} id="i" type="get">{ping}</iq>',
         )
         other.say()
-        kinds = [e.tag.rpartition("}")[2] for e in other.heard if e.get("from") == sender.jid]
+        kinds = sorted(e.getName() for e in other.heard if e.getAttr("from") == sender.jid)
         if kinds:
             yield failure(
                 f"what a guest sends to another one arrives: {', '.join(kinds)}",
@@ -121,7 +118,7 @@ def examine_neighbours(site: Site) -> Iterator[Finding]:
                 NOT_LOADED,
             )
             return
-        refused = [condition_of(e) for e in sender.heard if e.get("id") == "m"]
+        refused = [parse_error(e).condition for e in sender.heard if e.getAttr("id") == "m"]
         yield fine(f"a guest's message to another one does not arrive: {', '.join(refused)}")
 
 
@@ -165,11 +162,6 @@ def _attempts(ours: str, private: str, jid: str) -> Iterator[tuple[str, str, str
         ("delete our nodes", "set", f"<delete node={node}/>"),
     ):
         yield doing, NS_OWNER, type, child, owning
-
-
-def _ask(guest: Visitor, child: str, namespace: str = NS_PUBSUB, type: str = "set") -> Element:
-    body = f'<pubsub xmlns="{namespace}">{child}</pubsub>'
-    return guest.request(type, conf.pubsub_host, body)
 
 
 def _publisher() -> str:

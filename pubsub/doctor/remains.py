@@ -7,14 +7,14 @@ for those that are not there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
 from pubsub.doctor.findings import Finding, Skipped, failure, fine, warning
-from pubsub.doctor.site import Site, is_this_machine
-from pubsub.doctor.visitors import NS_STANZAS, Turned, Visitor
-from pubsub.exceptions import RequestRefused
+from pubsub.doctor.site import Site
+from pubsub.doctor.visitors import Visitor
+from pubsub.exceptions import RequestRefused, StreamError
+from pubsub.wire.answers import parse_error
 
 #: So many cost little.
 FEW = 1000
@@ -58,24 +58,15 @@ def _probed(site: Site) -> int:
     if not held:
         return 0
     sessions = sorted(set(held))
-    there = urlsplit(conf.prebind_url)
-    if there.scheme != "https" and not is_this_machine(there.hostname or ""):
-        raise Skipped(
-            "no guard counts them, and PUBSUB_PREBIND_URL leads to another machine "
-            "without TLS, so the publisher does not log in there"
-        )
     user = conf.jid.rpartition("@")[0]
     try:
         with Visitor(
-            conf.prebind_url, conf.domain, user, conf.password, timeout=conf.timeout
+            conf.prebind_url, conf.domain, user, conf.password, ca_file=conf.ca_file
         ) as publisher:
-            gone = {
-                jid
-                for at in range(0, len(sessions), STEP)
-                for jid in _gone(publisher, sessions[at : at + STEP])
-            }
-    except (Turned, OSError) as error:
-        raise Skipped(f"no guard counts them, and no way to ask: {error}") from error
+            lots = [sessions[at : at + STEP] for at in range(0, len(sessions), STEP)]
+            gone = {jid for lot in lots for jid in _gone(publisher, lot)}
+    except StreamError as error:
+        raise Skipped(f"no guard counts them, and there is no way to ask: {error}") from error
     return sum(jid in gone for jid in held)
 
 
@@ -100,6 +91,6 @@ def _gone(publisher: Visitor, sessions: list[str]) -> Iterator[str]:
     )
     publisher.say()  # by now the server has said what it has to say itself
     for answer in publisher.heard:
-        if answer.findtext(f".//{{{NS_STANZAS}}}text") == NOBODY:
-            yield sessions[int(answer.get("id", "0"))]
+        if answer.getAttr("type") == "error" and parse_error(answer).text == NOBODY:
+            yield sessions[int(answer.getAttr("id"))]
     publisher.heard.clear()

@@ -6,15 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from statistics import median
-from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
 from pubsub.doctor.findings import Finding, failure, fine, warning
 from pubsub.doctor.site import Site
-from pubsub.doctor.visitors import Turned, Visitor, condition_of
+from pubsub.doctor.visitors import Visitor
+from pubsub.exceptions import ConnectError
 from pubsub.items import make_item
-from pubsub.wire.answers import NS_PUBSUB
-from pubsub.wire.events import NS_EVENT
+from pubsub.wire.events import parse_events
 
 #: So often, of which the median is told.
 TIMES = 5
@@ -29,7 +28,7 @@ BEGUN = 0.1
 def examine_canary(site: Site) -> Iterator[Finding]:
     """How long it takes from publishing an item until a guest's browser has it."""
     with site.node(access_model="open") as node, site.guest() as guest:
-        if condition := _subscribe(guest, node):
+        if condition := guest.subscribe(node):
             yield _refused(guest, condition)
             return
         taken = []
@@ -63,8 +62,8 @@ def examine_canary(site: Site) -> Iterator[Finding]:
 def examine_holding(site: Site) -> Iterator[Finding]:
     """Whether an item gets through the site's front while a request is held back for it."""
     url = site.front(conf.bosh_url, "PUBSUB_BOSH_URL")
-    with site.node(access_model="open") as node, site.guest(url) as guest:
-        if condition := _subscribe(guest, node):
+    with site.node(access_model="open") as node, site.guest(url=url) as guest:
+        if condition := guest.subscribe(node):
             yield _refused(guest, condition)
             return
         item = make_item(node, "Hello", id="1")
@@ -72,13 +71,8 @@ def examine_holding(site: Site) -> Iterator[Finding]:
         later.daemon = True
         later.start()
         start = time.monotonic()
-        try:
-            is_heard = _hears(guest, "1")
-        except (Turned, OSError) as error:
-            yield _not_held(url, f"a request that waits for an item ends with {error}")
-            return
-        finally:
-            later.cancel()
+        is_heard = _hears(guest, "1")
+        later.cancel()
         taken = time.monotonic() - start - BEGUN
         if not is_heard:
             yield _not_held(url, f"no item comes through within {conf.timeout:g} s")
@@ -89,13 +83,6 @@ def examine_holding(site: Site) -> Iterator[Finding]:
 
 
 # Private
-
-
-def _subscribe(guest: Visitor, node: str) -> str:
-    """Subscribe a guest; the condition under which that was refused, or nothing."""
-    subscribe = f"<subscribe node={quoteattr(node)} jid={quoteattr(guest.jid)}/>"
-    body = f'<pubsub xmlns="{NS_PUBSUB}">{subscribe}</pubsub>'
-    return condition_of(guest.request("set", conf.pubsub_host, body))
 
 
 def _refused(guest: Visitor, condition: str) -> Finding:
@@ -119,11 +106,13 @@ def _not_held(url: str, seen: str) -> Finding:
 def _hears(guest: Visitor, id: str) -> bool:
     """Whether a guest hears of an item in time."""
     end = time.monotonic() + conf.timeout
-    while True:
-        for item in (e for heard in guest.heard for e in heard.iter(f"{{{NS_EVENT}}}item")):
-            if item.get("id") == id:
-                return True
+    while time.monotonic() < end:
+        events = [e for each in guest.heard for e in parse_events(each, conf.pubsub_host)]
         guest.heard.clear()
-        if time.monotonic() > end:
+        if any(event.id == id for event in events):
+            return True
+        try:
+            guest.hear()
+        except ConnectError:  # nothing, within the time that it has
             return False
-        guest.hear()
+    return False

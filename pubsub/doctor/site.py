@@ -93,20 +93,19 @@ class Site:
         finally:
             self._remove(name)
 
-    def guest(self, url: str = "", name: str = "") -> Visitor:
+    def guest(self, *, url: str = "", name: str = "") -> Visitor:
         """A guest who has logged in; to be closed.
 
-        :param name: one that nobody else has, if not given.
         :param url: where BOSH is; directly at ejabberd, if not given.
-        :raises Turned: when he does not get in.
-        :raises OSError: when nobody answers.
+        :param name: one that nobody else has, if not given.
+        :raises StreamError: when he does not get in.
         """
         return Visitor(
             url or conf.prebind_url,
             conf.guest_domain,
             name or f"pubsub-doctor-{secrets.token_hex(8)}",
             "any password",
-            timeout=conf.timeout,
+            ca_file=None if url else conf.ca_file,
         )
 
     def front(self, address: str, setting: str) -> str:

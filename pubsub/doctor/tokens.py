@@ -18,7 +18,8 @@ from pubsub.conf import conf
 from pubsub.credentials import new_key, signing_key
 from pubsub.doctor.findings import Finding, Skipped, failure, fine, warning
 from pubsub.doctor.site import Site
-from pubsub.doctor.visitors import Turned, Visitor
+from pubsub.doctor.visitors import WAY_IN, Visitor, is_turned_away
+from pubsub.exceptions import AuthenticationError, StreamError
 
 #: Of a token that is good, in seconds: for as long as this takes.
 LIFETIME = 60
@@ -35,8 +36,8 @@ def examine_tokens(site: Site) -> Iterator[Finding]:
         try:
             with _enter(conf.user_domain, nobody, _token(key, nobody)) as visitor:
                 seen = f"a token of Django's lets {visitor.jid!r} in"
-        except Turned as error:
-            condition = error.condition
+        except StreamError as error:
+            refusal = error
             continue
         if number == 0:
             yield fine(seen)
@@ -48,19 +49,22 @@ def examine_tokens(site: Site) -> Iterator[Finding]:
                 _give_key(),
             )
         return
-    if condition == "not-authorized":
+    if isinstance(refusal, AuthenticationError):
         yield failure(
             f"{conf.user_domain!r} refuses a token that is signed with PUBSUB_JWT_KEY",
             "No user of the site gets in: ejabberd has another key than Django.",
             _give_key(),
         )
         return
+    if not is_turned_away(refusal):
+        yield failure(f"{conf.prebind_url}: {refusal.reason}", "No user can be tried.", WAY_IN)
+        return
     yield failure(
-        f"{conf.prebind_url} turns a user of {conf.user_domain!r} away: {condition}",
+        f"{conf.prebind_url} turns a user of {conf.user_domain!r} away: {refusal.reason}",
         "No user of the site gets in.",
         f"In ejabberd.yml, `hosts:` must list {conf.user_domain!r} (PUBSUB_USER_DOMAIN), and "
-        "`host_config:` for it say `auth_method: [jwt, internal]`, `jwt_key:` and `jwt_jid_field: "
-        "sub`.",
+        "`host_config:` for it say `auth_method: [jwt, internal]`, `jwt_key:` and "
+        "`jwt_jid_field: sub`.",
     )
 
 
@@ -71,7 +75,9 @@ def examine_forgery(site: Site) -> Iterator[Finding]:
     for what, domain, name, token, remedy in _forged(key, nobody):
         try:
             _enter(domain, name, token).close()
-        except Turned:
+        except StreamError as error:
+            if not is_turned_away(error):
+                raise
             refused += 1
             continue
         yield failure(
@@ -107,7 +113,7 @@ def _nobody() -> str:
 
 
 def _enter(domain: str, name: str, token: str) -> Visitor:
-    return Visitor(conf.prebind_url, domain, name, token, timeout=conf.timeout)
+    return Visitor(conf.prebind_url, domain, name, token, ca_file=conf.ca_file)
 
 
 def _claims(name: str, **others: Any) -> dict[str, Any]:

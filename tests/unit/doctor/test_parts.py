@@ -1,6 +1,5 @@
 """The pure parts of the doctor: certificates, addresses, what answers say."""
 
-import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
 
 import pytest
@@ -9,7 +8,6 @@ from django.test import override_settings
 from pubsub.doctor.certificates import read_certificate
 from pubsub.doctor.findings import Skipped
 from pubsub.doctor.site import Site, is_this_machine
-from pubsub.doctor.visitors import condition_of
 from pubsub.doctor.web import Refused, origin_of, parts
 
 PEER = {
@@ -81,21 +79,3 @@ def test_a_backend_without_a_server_cannot_be_examined():
 def test_an_answer_of_http_is_quoted_by_its_beginning():
     assert str(Refused(404, "<h1>\n Not   found</h1>")) == "status 404 (<h1> Not found</h1>)"
     assert str(Refused(502, "")) == "status 502"
-
-
-@pytest.mark.parametrize(
-    ("error", "condition"),
-    [
-        ('<error><forbidden xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/></error>', "forbidden"),
-        ("<error/>", "error"),
-        ('<error xmlns:s="urn:ietf:params:xml:ns:xmpp-stanzas"><s:text/><s:gone/></error>', "gone"),
-    ],
-)
-def test_the_condition_of_an_error_is_read(error, condition):
-    assert condition_of(ET.fromstring(f'<iq xmlns="jabber:client" type="error">{error}</iq>')) == (
-        condition
-    )
-
-
-def test_a_result_has_no_condition():
-    assert condition_of(ET.fromstring('<iq xmlns="jabber:client" type="result"/>')) == ""
