@@ -76,6 +76,12 @@ EXAMINATIONS = (
     Examination(
         "forgery", "Does nobody get in by a forged one?", tokens.examine_forgery, ("tokens",)
     ),
+    Examination(
+        "users",
+        "Can users do nothing to nodes but what they are let?",
+        guests.examine_users,
+        ("publisher", "tokens"),
+    ),
     Examination("bosh", "Do browsers get in by BOSH?", front.examine_bosh),
     Examination(
         "holding",

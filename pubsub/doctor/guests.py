@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
+from pubsub.doctor import tokens
 from pubsub.doctor.findings import Finding, failure, fine
 from pubsub.doctor.site import FOLDER, Site
-from pubsub.doctor.visitors import WAY_IN, is_turned_away
+from pubsub.doctor.visitors import WAY_IN, Visitor, is_turned_away
 from pubsub.exceptions import StreamError
 from pubsub.items import make_item
 from pubsub.wire.answers import NS_OWNER, NS_PUBSUB, parse_error
@@ -79,24 +80,14 @@ def examine_creating(site: Site) -> Iterator[Finding]:
 
 def examine_rights(site: Site) -> Iterator[Finding]:
     """Whether a guest can do more to our nodes than to read the open ones."""
-    with (
-        site.node(access_model="open") as ours,
-        site.node(access_model="whitelist") as private,
-        site.guest(name=_publisher()) as guest,
-    ):
-        for node in (ours, private):
-            site.awaited(site.server.send(make_item(node, "Hello", id="1")))
-        refused = 0
-        for doing, namespace, type, child, remedy in _attempts(ours, private, guest.jid):
-            if guest.ask(child, namespace, type):
-                refused += 1
-                continue
-            yield failure(
-                f"a guest ({guest.jid!r}) can {doing}",
-                "Nobody but Django, and whom it lets, should.",
-                remedy,
-            )
-        yield fine(f"{refused} things that a guest should not do to our nodes are refused")
+    with site.guest(name=_publisher()) as guest:
+        yield from _trespass(site, guest, "guest")
+
+
+def examine_users(site: Site) -> Iterator[Finding]:
+    """Whether a user whom nobody has let in can do more than that."""
+    with tokens.user() as user:
+        yield from _trespass(site, user, "user")
 
 
 def examine_neighbours(site: Site) -> Iterator[Finding]:
@@ -123,6 +114,23 @@ def examine_neighbours(site: Site) -> Iterator[Finding]:
 
 
 # Private
+
+
+def _trespass(site: Site, visitor: Visitor, kind: str) -> Iterator[Finding]:
+    with site.node(access_model="open") as ours, site.node(access_model="whitelist") as private:
+        for node in (ours, private):
+            site.awaited(site.server.send(make_item(node, "Hello", id="1")))
+        refused = 0
+        for doing, namespace, type, child, remedy in _attempts(ours, private, visitor.jid):
+            if visitor.ask(child, namespace, type):
+                refused += 1
+                continue
+            yield failure(
+                f"a {kind} ({visitor.jid!r}) can {doing}",
+                "Nobody but Django, and whom it lets, should.",
+                remedy,
+            )
+        yield fine(f"{refused} things that a {kind} should not do to our nodes are refused")
 
 
 def _attempts(ours: str, private: str, jid: str) -> Iterator[tuple[str, str, str, str, str]]:

@@ -30,49 +30,30 @@ AGO = 3600
 
 def examine_tokens(site: Site) -> Iterator[Finding]:
     """Whether ejabberd has the key that Django signs with."""
-    keys = _keys()
-    nobody = _nobody()
-    for number, key in enumerate(keys):
-        try:
-            with _enter(conf.user_domain, nobody, _token(key, nobody)) as visitor:
-                seen = f"a token of Django's lets {visitor.jid!r} in"
-        except StreamError as error:
-            refusal = error
-            continue
-        if number == 0:
-            yield fine(seen)
-        else:
-            yield warning(
-                f"ejabberd has the key of PUBSUB_JWT_KEY_FALLBACKS[{number - 1}], not that of "
-                "PUBSUB_JWT_KEY",
-                "Each user's page is refused first, and gets in by its next attempt.",
-                _give_key(),
-            )
+    try:
+        number, visitor = _log_in()
+    except StreamError as error:
+        yield _no_way_in(error)
         return
-    if isinstance(refusal, AuthenticationError):
-        yield failure(
-            f"{conf.user_domain!r} refuses a token that is signed with PUBSUB_JWT_KEY",
-            "No user of the site gets in: ejabberd has another key than Django.",
-            _give_key(),
-        )
+    visitor.close()
+    if number == 0:
+        yield fine(f"a token of Django's lets {visitor.jid!r} in")
         return
-    if not is_turned_away(refusal):
-        yield failure(f"{conf.prebind_url}: {refusal.reason}", "No user can be tried.", WAY_IN)
-        return
-    yield failure(
-        f"{conf.prebind_url} turns a user of {conf.user_domain!r} away: {refusal.reason}",
-        "No user of the site gets in.",
-        f"In ejabberd.yml, `hosts:` must list {conf.user_domain!r} (PUBSUB_USER_DOMAIN), and "
-        "`host_config:` for it say `auth_method: [jwt, internal]`, `jwt_key:` and "
-        "`jwt_jid_field: sub`.",
+    yield warning(
+        f"ejabberd has the key of PUBSUB_JWT_KEY_FALLBACKS[{number - 1}], not that of "
+        "PUBSUB_JWT_KEY",
+        "Each user's page is refused first, and gets in by its next attempt.",
+        _give_key(),
     )
 
 
 def examine_forgery(site: Site) -> Iterator[Finding]:
     """Whether nobody gets in by a token that he has made, kept, or found."""
-    key = _keys()[0]
+    number, visitor = _log_in()
+    visitor.close()
     nobody, refused = _nobody(), 0
-    for what, domain, name, token, remedy in _forged(key, nobody):
+    # By the key that ejabberd has: or all would be refused for that alone.
+    for what, domain, name, token, remedy in _forged(_keys()[number], nobody):
         try:
             _enter(domain, name, token).close()
         except StreamError as error:
@@ -88,6 +69,14 @@ def examine_forgery(site: Site) -> Iterator[Finding]:
     yield fine(f"{refused} forged tokens are refused")
 
 
+def user() -> Visitor:
+    """A user who cannot be, logged in by a good token; to be closed.
+
+    :raises StreamError: when he does not get in.
+    """
+    return _log_in()[1]
+
+
 # Private
 
 
@@ -98,6 +87,36 @@ def _keys() -> list[Any]:
         return [signing_key(text) for text in conf.jwt_keys]
     except ImproperlyConfigured as error:
         raise Skipped(f"{error} (see 'checks')") from error
+
+
+def _log_in() -> tuple[int, Visitor]:
+    """Somebody who is logged in by the first key that is taken, and its number."""
+    keys, nobody = _keys(), _nobody()
+    for number, key in enumerate(keys):
+        try:
+            return number, _enter(conf.user_domain, nobody, _token(key, nobody))
+        except AuthenticationError:
+            if number + 1 == len(keys):
+                raise
+    raise Skipped("there is no key")
+
+
+def _no_way_in(error: StreamError) -> Finding:
+    if isinstance(error, AuthenticationError):
+        return failure(
+            f"a token that is signed with PUBSUB_JWT_KEY is refused: {error.reason}",
+            "No user of the site gets in: ejabberd has another key than Django.",
+            _give_key(),
+        )
+    if not is_turned_away(error):
+        return failure(f"{conf.prebind_url}: {error.reason}", "No user can be tried.", WAY_IN)
+    return failure(
+        f"{conf.prebind_url} turns a user of {conf.user_domain!r} away: {error.reason}",
+        "No user of the site gets in.",
+        f"In ejabberd.yml, `hosts:` must list {conf.user_domain!r} (PUBSUB_USER_DOMAIN), and "
+        "`host_config:` for it say `auth_method: [jwt, internal]`, `jwt_key:` and "
+        "`jwt_jid_field: sub`.",
+    )
 
 
 def _give_key() -> str:
