@@ -34,7 +34,7 @@ def examine_guests(site: Site) -> Iterator[Finding]:
     url = conf.prebind_url
     try:
         with site.guest() as guest:
-            yield fine(f"{url} lets {guest.jid!r} in")
+            yield fine(f"{url} lets {guest.bare_jid!r} in")
     except StreamError as error:
         if is_turned_away(error):
             yield failure(
@@ -59,7 +59,7 @@ def examine_creating(site: Site) -> Iterator[Finding]:
         refused = guest.ask(f"<create node={quoteattr(ours)}/>")
         if refused in ("", "conflict"):
             yield failure(
-                f"a guest ({guest.jid!r}) may create nodes",
+                f"a guest ({guest.bare_jid!r}) may create nodes",
                 "Whoever makes a node before Django does owns it: he decides who reads it, and "
                 "what stands there.",
                 CREATING,
@@ -70,7 +70,7 @@ def examine_creating(site: Site) -> Iterator[Finding]:
             kept = guest.ask(f"<delete node={quoteattr(missing)}/>", NS_OWNER)
             left = f"; he could not remove it: {kept}" if kept else ""
             yield failure(
-                f"a guest ({guest.jid!r}) has made the node {missing!r} by publishing to it{left}",
+                f"a guest ({guest.bare_jid!r}) has made {missing!r} by publishing to it{left}",
                 "Whoever makes a node before Django does owns it.",
                 CREATING,
             )
@@ -126,7 +126,7 @@ def _trespass(site: Site, visitor: Visitor, kind: str) -> Iterator[Finding]:
                 refused += 1
                 continue
             yield failure(
-                f"a {kind} ({visitor.jid!r}) can {doing}",
+                f"a {kind} ({visitor.bare_jid!r}) can {doing}",
                 "Nobody but Django, and whom it lets, should.",
                 remedy,
             )

@@ -87,7 +87,7 @@ def examine_holding(site: Site) -> Iterator[Finding]:
 
 def _refused(guest: Visitor, condition: str) -> Finding:
     return failure(
-        f"a guest ({guest.jid!r}) may not subscribe to an open node: {condition}",
+        f"a guest ({guest.bare_jid!r}) may not subscribe to an open node: {condition}",
         "No page hears of anything.",
         "See what mod_pubsub and mod_pubsub_guard in ejabberd.yml allow, and their lines in "
         "ejabberd's log.",

@@ -37,7 +37,7 @@ def examine_tokens(site: Site) -> Iterator[Finding]:
         return
     visitor.close()
     if number == 0:
-        yield fine(f"a token of Django's lets {visitor.jid!r} in")
+        yield fine(f"a token of Django's lets {visitor.bare_jid!r} in")
         return
     yield warning(
         f"ejabberd has the key of PUBSUB_JWT_KEY_FALLBACKS[{number - 1}], not that of "

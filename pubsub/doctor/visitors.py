@@ -47,6 +47,11 @@ class Visitor:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def bare_jid(self) -> str:
+        """His JID without the resource."""
+        return self.jid.partition("/")[0]
+
     def close(self) -> None:
         """Leave, and let the server know."""
         self._session.close()

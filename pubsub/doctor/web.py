@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from pubsub.conf import conf
-
 #: So much of an answer is read, in bytes.
 MOST = 1024 * 1024
 
@@ -49,7 +47,11 @@ def parts(url: str) -> SplitResult:
     :raises ValueError: for what is no address.
     """
     found = urlsplit(url)
-    if found.scheme not in SCHEMES or not found.hostname:
+    try:
+        is_address = found.scheme in SCHEMES and found.hostname and found.port != 0
+    except ValueError:  # the port is no number
+        is_address = False
+    if not is_address:
         raise ValueError(f"{url!r} is no address of the form https://your.site/")
     path = (found.path or "/") + (f"?{found.query}" if found.query else "")
     return found._replace(path=path)
@@ -63,18 +65,13 @@ def origin_of(url: str) -> str:
 
 
 def connection(url: str, timeout: float) -> http.client.HTTPConnection:
-    """A connection that opens with the first request.
-
-    An authority in XMPP_CA_FILE is trusted, too, beside those of the system.
-    """
+    """A connection that opens with the first request; the system's authorities are trusted."""
     there = parts(url)
     assert there.hostname is not None
     port = there.port or SCHEMES[there.scheme]
     if there.scheme not in SECURE:
         return http.client.HTTPConnection(there.hostname, port, timeout=timeout)
     context = ssl.create_default_context()
-    if conf.ca_file:
-        context.load_verify_locations(conf.ca_file)
     return http.client.HTTPSConnection(there.hostname, port, timeout=timeout, context=context)
 
 

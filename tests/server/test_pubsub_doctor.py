@@ -15,9 +15,9 @@ from django.core.management import call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from pubsub import nodes
+from pubsub import nodes, pubsub, rules
 from pubsub.devstack import Stack
-from pubsub.doctor import EXAMINATIONS, guarding
+from pubsub.doctor import EXAMINATIONS, encryption, guarding
 from pubsub.doctor.site import FOLDER
 from pubsub.models import OutboxItem
 from tests.proxy import Proxy
@@ -180,6 +180,32 @@ def test_a_server_that_is_not_there_is_found(well: Stack) -> None:
     assert "canary skipped" in words
 
 
+def test_tls_from_the_first_byte_is_examined_as_well(well: Stack) -> None:
+    code, words = examine(well, "login", XMPP_PORT=well.ports.xmpp_tls, XMPP_TLS="direct")
+    assert (code, f"127.0.0.1:{well.ports.xmpp_tls} proves to be" in words) == (0, True), words
+
+
+def test_a_certificate_that_ends_soon_is_warned_of(well: Stack) -> None:
+    with patch.object(encryption, "SOON", 10_000):
+        code, words = examine(well, "tls")
+    assert code == 0
+    assert "tls warning the certificate of localhost, guests.localhost, users" in words
+    assert "Renew what ejabberd.yml names under `certfiles:`" in words
+
+
+def test_a_stream_without_tls_is_told_from_one_to_another_machine(well: Stack) -> None:
+    code, words = examine(well, "login", XMPP_TLS="off")
+    assert code == 1
+    assert "tls ok XMPP_TLS = 'off': not encrypted, but 127.0.0.1:" in words
+    assert "login failure" in words
+    assert "it lets nobody log in without TLS" in words
+    code, words = examine(well, "tls", "checks", XMPP_TLS="off", XMPP_HOST="192.0.2.1")
+    assert code == 1
+    assert "pubsub.E005: XMPP_TLS = 'off' would send the password to 192.0.2.1" in words
+    assert "tls failure XMPP_TLS = 'off' towards 192.0.2.1:" in words
+    assert "Do: Remove XMPP_TLS" in words
+
+
 def test_a_service_that_is_not_there_is_found(well: Stack) -> None:
     code, words = examine(well, "service", XMPP_PUBSUB_HOST="pubsub.example.org")
     assert code == 1
@@ -282,8 +308,6 @@ def test_rows_that_wait_for_no_relay_are_found(well: Stack) -> None:
 
 
 def test_private_nodes_that_are_open_are_found(well: Stack) -> None:
-    from pubsub import pubsub
-
     with override_settings(**well.settings):
         pubsub.register(Author, node=["/doctor/a", "/doctor/b"], access="private")
         try:
@@ -301,6 +325,26 @@ def test_private_nodes_that_are_open_are_found(well: Stack) -> None:
     assert "'/doctor/b' takes items from others than the publisher" in words
     assert "Run `manage.py pubsub_sync`" in words
     assert mended == 0
+
+
+def test_nodes_that_a_rule_decides_about_and_that_are_open_are_found(well: Stack) -> None:
+    def nobody(user: Any, pk: int) -> bool:
+        return False
+
+    node = "/doctor/rule/1"
+    rules.authorize("/doctor/rule/<int:pk>")(nobody)
+    try:
+        with override_settings(**well.settings):
+            nodes.create(node, access_model="open").result(10)
+            code, words = examine(well, "access")
+            nodes.configure(node, access_model="whitelist").result(10)  # as it says
+            mended, _ = examine(well, "access")
+            nodes.delete(node).result(10)
+    finally:
+        rules.withdraw(nobody)
+    assert (code, mended) == (1, 0)
+    assert f"access failure '{node}' should be private" in words
+    assert f"nodes.configure('{node}', access_model='whitelist')" in words
 
 
 def test_a_front_without_bosh_and_websocket_is_found(ill: Ailing) -> None:

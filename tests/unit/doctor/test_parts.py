@@ -31,7 +31,9 @@ def test_days_are_counted_until_a_certificate_ends(day, left):
     assert read_certificate(PEER).days_left(now) == left
 
 
-@pytest.mark.parametrize("url", ["example.org", "ftp://example.org/", "https://", "/ws", ""])
+@pytest.mark.parametrize(
+    "url", ["example.org", "ftp://example.org/", "https://", "https://x:y/", "/ws", ""]
+)
 def test_what_is_no_address_is_quoted(url):
     with pytest.raises(ValueError, match="is no address") as caught:
         parts(url)
