@@ -111,6 +111,15 @@ def test_ctrl_c_leaves_no_node_behind(well: Stack, tmp_path: Path) -> None:
     assert left(well) == []
 
 
+def test_it_ends_quietly_when_nobody_reads_on(well: Stack, tmp_path: Path) -> None:
+    environment = settings_file(tmp_path, well.settings)
+    with managing(environment, "pubsub_doctor", "--only", "canary") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (1, "")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -7,13 +7,19 @@ import sys
 import textwrap
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from pubsub.doctor import EXAMINATIONS, Outcome, Result, Site, examine
 from pubsub.doctor.web import parts
-from pubsub.management.commands._terminal import Ending, InterruptibleCommand, quiet_log
+from pubsub.management.commands._terminal import (
+    Ending,
+    InterruptibleCommand,
+    let_go_of,
+    quiet_log,
+)
 
 #: How wide a line of the report becomes, where words allow it.
 WIDTH = 100
@@ -62,8 +68,21 @@ class Command(InterruptibleCommand):
             )
         # For programs the words go where they do not disturb.
         self.words = self.stderr if options["json"] else self.stdout
+        try:
+            results = self.examine(Site(options["url"] or ""), only)
+        except BrokenPipeError:  # nobody reads on, so it is over before all has been examined
+            let_go_of(self.words)
+            sys.exit(1)
+        if options["json"]:
+            self.stdout.write(
+                json.dumps([result.as_dict() for result in results], indent=2, ensure_ascii=False)
+            )
+        if any(result.outcome is Outcome.FAILURE for result in results):
+            sys.exit(1)
+
+    def examine(self, site: Site, only: Sequence[str]) -> list[Result]:
+        """Make the examinations, and tell of each."""
         results = []
-        site = Site(options["url"] or "")
         try:
             with Ending(), quiet_log(), site:
                 for result in examine(site, EXAMINATIONS, only):
@@ -73,12 +92,7 @@ class Command(InterruptibleCommand):
             for node in site.left:
                 self.stderr.write(f"The node {node!r} is left on the server; delete it.")
         self.sum_up(results)
-        if options["json"]:
-            self.stdout.write(
-                json.dumps([result.as_dict() for result in results], indent=2, ensure_ascii=False)
-            )
-        if any(result.outcome is Outcome.FAILURE for result in results):
-            sys.exit(1)
+        return results
 
     def tell(self, result: Result) -> None:
         """Print what an examination has found."""
