@@ -8,6 +8,7 @@ from pubsub.doctor import (
     front,
     guarding,
     guests,
+    handing,
     relaying,
     remains,
     roundtrip,
@@ -95,6 +96,11 @@ EXAMINATIONS = (
         "Are pages of other sites refused there?",
         front.examine_origin,
         ("bosh", "websocket"),
+    ),
+    Examination(
+        "credentials",
+        "Does the site give credentials to its users only?",
+        handing.examine_credentials,
     ),
     Examination("paths", "Is the rest of ejabberd closed to them?", front.examine_paths),
     Examination(

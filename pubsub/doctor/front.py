@@ -32,7 +32,7 @@ def examine_bosh(site: Site) -> Iterator[Finding]:
     try:
         answer = _begin_session(url, page)
     except OSError as error:
-        yield _away(url, error, NO_BOSH)
+        yield away(url, error, NO_BOSH)
         return
     sid, condition = _session(answer)
     if not sid:
@@ -52,7 +52,7 @@ def examine_websocket(site: Site) -> Iterator[Finding]:
         yield _no_upgrade(url, page, error)
         return
     except OSError as error:
-        yield _away(url, error, NO_WEBSOCKET)
+        yield away(url, error, NO_WEBSOCKET)
         return
     if "<open" not in answer:
         yield failure(
@@ -95,7 +95,7 @@ def examine_paths(site: Site) -> Iterator[Finding]:
         try:
             answer = ask(url, timeout=conf.timeout)
         except OSError as error:
-            yield _away(url, error, "Nobody reaches the site there.")
+            yield away(url, error, "Nobody reaches the site there.")
             return
         if _is_ejabberds(answer):
             found.append(url)
@@ -108,6 +108,16 @@ def examine_paths(site: Site) -> Iterator[Finding]:
         )
         return
     yield fine(f"none of {len(INNER)} other addresses of ejabberd is to be reached")
+
+
+def away(url: str, error: OSError, why: str) -> Finding:
+    """Nobody answers at an address of the site."""
+    return failure(
+        f"{url}: {error}",
+        why,
+        "Is nginx running, is that its address, and does its certificate name it?  For an "
+        "authority of your own set SSL_CERT_FILE.",
+    )
 
 
 # Private
@@ -227,17 +237,8 @@ def _clear_text(url: str) -> Iterator[Finding]:
         )
 
 
-def _away(url: str, error: OSError, why: str) -> Finding:
-    return failure(
-        f"{url}: {error}",
-        why,
-        "Is nginx running, is that its address, and does its certificate name it?  For an "
-        "authority of your own set SSL_CERT_FILE.",
-    )
-
-
 def _is_ejabberds(answer: Answer) -> bool:
-    challenge = answer.headers.get("WWW-Authenticate", answer.headers.get("www-authenticate", ""))
+    challenge = answer.header("WWW-Authenticate")
     api = '"status":"error"' in answer.body.replace(" ", "") and '"code":' in answer.body
     # Its own "not found" has no other mark: then everything is passed on to it.
     missing = answer.status == 404 and "DTD XHTML 1.0" in answer.body

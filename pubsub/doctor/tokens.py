@@ -60,6 +60,8 @@ def examine_forgery(site: Site) -> Iterator[Finding]:
             if not is_turned_away(error):
                 raise
             refused += 1
+            # Or this machine would be taken for one that guesses (mod_fail2ban).
+            user().close()
             continue
         yield failure(
             f"{what} lets {f'{name}@{domain}'!r} in",

@@ -40,6 +40,11 @@ class Answer:
     headers: Mapping[str, str]
     body: str
 
+    def header(self, name: str) -> str:
+        """One of the headers, whose names have no case; empty where it is missing."""
+        found = (value for key, value in self.headers.items() if key.lower() == name.lower())
+        return next(found, "")
+
 
 def parts(url: str) -> SplitResult:
     """An address in its parts; the path is that of a request, with its query.

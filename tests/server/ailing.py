@@ -6,8 +6,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import trustme
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
 
 from pubsub.devstack import Stack, files
+
+urlpatterns = [path("pubsub/", include("pubsub.urls"))]
 
 #: Hosts whose certificate has ended, and that have none.
 EXPIRED, WITHOUT = "expired.localhost", "other.localhost"
@@ -52,6 +56,16 @@ class Ailing(Stack):
     def expired_authority(self) -> Path:
         """The PEM file of who has signed the certificate that has ended."""
         return self.folder / "expired-ca.pem"
+
+
+def urls_that_answer(status: int, **headers: str) -> type:
+    """What ROOT_URLCONF may name: credentials are asked for in vain, or gotten by everybody."""
+
+    def credentials(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("{}", status=status, headers=headers)
+
+    handing = ([path("credentials/", credentials, name="credentials")], "pubsub")
+    return type("Urls", (), {"urlpatterns": [path("pubsub/", include(handing))]})
 
 
 def replaced(text: str, parts: dict[str, str]) -> str:

@@ -21,7 +21,7 @@ from pubsub.doctor import EXAMINATIONS, encryption, guarding
 from pubsub.doctor.site import FOLDER
 from pubsub.models import OutboxItem
 from tests.proxy import Proxy
-from tests.server.ailing import EXPIRED, WITHOUT, Ailing
+from tests.server.ailing import EXPIRED, WITHOUT, Ailing, urls_that_answer
 from tests.server.processes import managing, settings_file
 from tests.testapp.models import Author
 from tests.waiting import until
@@ -48,15 +48,15 @@ def address(stack: Stack) -> str:
     return f"http://127.0.0.1:{stack.ports.nginx}/"
 
 
-def examine(stack: Stack, *names: str, **settings: Any) -> tuple[int, str]:
+def examine(stack: Stack, *names: str, url: str = "", **settings: Any) -> tuple[int, str]:
     """The exit code of some examinations, and the words of their report, all on one line."""
     output = io.StringIO()
     code = 0
     words = ["--only", *names] if names else []
     with override_settings(**{**stack.settings, **settings}):
         try:
-            url = f"--url={address(stack)}"
-            call_command("pubsub_doctor", url, *words, stdout=output, stderr=output)
+            at = f"--url={url or address(stack)}"
+            call_command("pubsub_doctor", at, *words, stdout=output, stderr=output)
         except SystemExit as error:
             code = int(str(error.code))
     return code, " ".join(output.getvalue().split())
@@ -73,8 +73,9 @@ def test_a_good_installation_passes_and_nothing_is_left_on_it(well: Stack) -> No
     assert code == 0, words
     assert "failure" not in words
     assert "warning" not in words
-    assert f"{len(EXAMINATIONS)} examinations: {len(EXAMINATIONS) - 1} ok, 1 skipped; " in words
-    assert "no outbox" in words  # the one that is skipped
+    assert f"{len(EXAMINATIONS)} examinations: {len(EXAMINATIONS) - 2} ok, 2 skipped; " in words
+    for skipped in ("no outbox", "pubsub.urls is not included"):
+        assert skipped in words
     assert left(well) == []
 
 
@@ -265,6 +266,39 @@ def test_pages_of_other_sites_that_get_in_are_found(well: Stack) -> None:
     assert code == 1
     assert f"{websocket} and {bosh} serve a page of https://pubsub-doctor.invalid, too" in words
     assert "`if ($foreign_origin) { return 403; }`" in words
+
+
+@pytest.mark.urls("tests.server.ailing")
+def test_the_view_of_credentials_is_examined(live_server: Any, well: Stack) -> None:
+    code, words = examine(well, "credentials", url=live_server.url)
+    assert code == 0
+    assert f"credentials ok {live_server.url}/pubsub/credentials/ gives none to" in words
+
+
+@pytest.mark.parametrize(
+    ("urls", "words"),
+    [
+        (urls_that_answer(200), "gives credentials to somebody who is not logged in"),
+        (urls_that_answer(401), "answers with Cache-Control: ''"),
+        (
+            urls_that_answer(401, **{"Cache-Control": "no-store"}),
+            "answers a page of https://pubsub-doctor.invalid with status 401 where 403 was due",
+        ),
+    ],
+)
+def test_credentials_that_others_get_are_found(
+    live_server: Any, well: Stack, urls: type, words: str
+) -> None:
+    code, report = examine(well, "credentials", url=live_server.url, ROOT_URLCONF=urls)
+    assert (code, words in report) == (1, True), report
+
+
+@pytest.mark.urls("tests.server.ailing")
+def test_credentials_that_are_not_to_be_had_are_found(well: Stack) -> None:
+    code, words = examine(well, "credentials")  # nginx has no Django behind it
+    assert code == 1
+    assert f"{address(well)}pubsub/credentials/ answers with status 502" in words
+    assert "where 401 was due" in words
 
 
 def test_silence_ends_each_examination_in_time(well: Stack) -> None:
