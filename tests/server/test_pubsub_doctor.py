@@ -337,7 +337,12 @@ def test_clocks_that_differ_are_found(well: Stack, seconds: float, code: int, ou
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 def test_rows_that_wait_for_no_relay_are_found(well: Stack) -> None:
     backend = "pubsub.backends.outbox.OutboxBackend"
-    assert examine(well, "outbox", PUBSUB_BACKEND=backend)[0] == 0
+    code, words = examine(well, "outbox", "canary", PUBSUB_BACKEND=backend)
+    assert code == 0
+    assert "backend ok" in words
+    assert "a relay sends by 'pubsub.backends.xmpp.XMPPBackend'" in words
+    assert "canary ok" in words
+    assert "outbox ok 'default': 0 waiting" in words
     row = OutboxItem(lane=1, node="/x", item_id="1", event="created", payload="<entry/>")
     row.at = timezone.now() - timedelta(minutes=5)
     row.save()
