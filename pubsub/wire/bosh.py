@@ -82,8 +82,8 @@ class BoshSession:
 
     def heard(self) -> list[Node]:
         """What has come already and was not asked for; it is not received again."""
-        found = list(self._stanzas)
-        self._stanzas.clear()
+        found = list(self.stanzas)
+        self.stanzas.clear()
         return found
 
     def close(self) -> None:
