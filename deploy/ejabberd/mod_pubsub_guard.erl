@@ -28,7 +28,7 @@
 -define(NS_PING, <<"urn:xmpp:ping">>).
 -define(NS_SESSION, <<"urn:ietf:params:xml:ns:xmpp-session">>).
 
--define(END_LIMIT, timer:seconds(8)).
+-define(END_LIMIT, timer:seconds(3)).
 -define(CLEANING, timer:minutes(10)).
 -define(LOG_SECONDS, 10).
 -define(LOG_LINES, 200).            % of one host in so many seconds
@@ -100,10 +100,9 @@ init([Host | _]) ->
                             {attributes, record_info(fields, pubsub_guard_end)}]),
     [ejabberd_hooks:add(Hook, Host, ?MODULE, Hook, Priority) || {Hook, Priority} <- hooks()],
     gen_iq_handler:add_iq_handler(ejabberd_local, Host, ?NS, ?MODULE, process_iq),
-    %% mod_pubsub may start later than we do.
+    %% To clean up then: mod_pubsub may start later than we do.
     ejabberd_hooks:add(ejabberd_started, ?MODULE, ejabberd_started, 50),
     {ok, _} = timer:send_interval(?CLEANING, clean),
-    self() ! clean,
     {ok, Host}.
 
 handle_call(clean, _From, Host) ->
@@ -429,14 +428,13 @@ process_iq(IQ) ->
     end.
 
 %% In a process of its own, because the publisher's stream would wait with us.
--spec answer(tuple(), fun(() -> {ok, #xmlel{}} | ok | timeout)) -> ignore.
+-spec answer(tuple(), fun(() -> {ok, #xmlel{}} | ok)) -> ignore.
 answer(IQ, Work) ->
     spawn(fun() ->
                   ejabberd_router:route(
                     try Work() of
                         {ok, El} -> xmpp:make_iq_result(IQ, El);
-                        ok -> xmpp:make_iq_result(IQ);
-                        timeout -> xmpp:make_error(IQ, xmpp:err_resource_constraint())
+                        ok -> xmpp:make_iq_result(IQ)
                     catch
                         Class:Reason:Trace ->
                             ?LOG_ERROR("Failed: ~p", [{Class, Reason, Trace}]),
@@ -463,7 +461,7 @@ read_end(El) ->
         false -> {User, Session, all}
     end.
 
--spec end_sessions(binary(), binary(), binary(), float() | all) -> ok | timeout.
+-spec end_sessions(binary(), binary(), binary(), float() | all) -> ok.
 end_sessions(User, Host, Session, Before) ->
     Key = {User, Host, Session},
     {atomic, ok} =
@@ -477,22 +475,26 @@ end_sessions(User, Host, Session, Before) ->
           end),
     ok = mnesia:sync_log(),  % or a crash within two seconds would take it
     %% Who comes from here on is refused or has a new token.
-    Streams = [Pid || {_, Pid} <- ejabberd_sm:get_session_sids(User, Host)],
-    Watched = [{monitor(process, Pid), Pid} || Pid <- Streams],
-    [ejabberd_c2s:route(Pid, kick) || Pid <- Streams],
+    Streams = [{monitor(process, Pid), SID, Resource}
+               || Resource <- ejabberd_sm:get_user_resources(User, Host),
+                  {_, Pid} = SID <- ejabberd_sm:get_session_sids(User, Host, Resource)],
+    [ejabberd_c2s:route(Pid, kick) || {_, {_, Pid}, _} <- Streams],
     ?LOG_INFO("~ts@~ts: ending ~b sessions", [User, Host, length(Streams)]),
     Timer = erlang:start_timer(?END_LIMIT, self(), enough),
-    wait(Watched, Timer).
+    %% A page that does not read what it is sent would hold its stream for as long as it likes.
+    lists:foreach(fun({_, {_, Pid} = SID, Resource}) ->
+                          exit(Pid, kill),
+                          ejabberd_sm:close_session(SID, User, Host, Resource)
+                  end, wait(Streams, Timer)).
 
--spec wait([{reference(), pid()}], reference()) -> ok | timeout.
+%% The streams that have not ended when the time is over.
+-spec wait([Stream], reference()) -> [Stream] when Stream :: {reference(), tuple(), binary()}.
 wait([], _Timer) ->
-    ok;
-wait([{Reference, _} | Others] = Watched, Timer) ->
+    [];
+wait([{Reference, _, _} | Others] = Streams, Timer) ->
     receive
         {'DOWN', Reference, _, _, _} -> wait(Others, Timer);
-        {timeout, Timer, enough} ->
-            ?LOG_ERROR("~b sessions have not ended in time", [length(Watched)]),
-            timeout
+        {timeout, Timer, enough} -> Streams
     end.
 
 -spec status(binary()) -> #xmlel{}.
