@@ -112,7 +112,10 @@ handle_cast(_Request, Host) ->
     {noreply, Host}.
 
 handle_info(clean, Host) ->
-    clean(Host),
+    %% When this process ends its hooks do, too.
+    try clean(Host)
+    catch Class:Reason:Trace -> ?LOG_ERROR("Cannot clean up: ~p", [{Class, Reason, Trace}])
+    end,
     {noreply, Host};
 handle_info(_Info, Host) ->
     {noreply, Host}.
@@ -160,40 +163,39 @@ clean(Host) ->
 user_send_packet({drop, State}) ->
     {drop, State};
 user_send_packet({Packet, State}) ->
-    case judge(Packet, State) of
-        {allow, State1} ->
-            {Packet, State1};
-        {deny, What, Error} ->
-            State1 = log_stanza(What, State),
-            case xmpp:get_type(Packet) of
-                %% An answer is never answered.
-                Type when Type == error; Type == result -> {stop, {drop, State1}};
-                _ -> {stop, {drop, ejabberd_c2s:send(State1, xmpp:make_error(Packet, Error))}}
-            end
+    try judge(Packet, State) of
+        {allow, State1} -> {Packet, State1};
+        {deny, What, Error} -> {stop, {drop, refuse(Packet, What, Error, State)}}
+    catch
+        Class:Reason:Trace ->
+            ?LOG_ERROR("A stanza is refused, because it cannot be judged: ~p",
+                       [{Class, Reason, Trace}]),
+            {stop, {drop, refuse(Packet, "what cannot be judged", xmpp:err_bad_request(), State)}}
+    end.
+
+-spec refuse(tuple(), iodata(), tuple(), state()) -> state().
+refuse(Packet, What, Error, State) ->
+    State1 = log_stanza(What, State),
+    case xmpp:get_type(Packet) of
+        Type when Type == error; Type == result -> State1;  % an answer is never answered
+        _ -> ejabberd_c2s:send(State1, xmpp:make_error(Packet, Error))
     end.
 
 -spec judge(tuple(), state()) -> {allow, state()} | refusal().
 judge(Packet, #{jid := JID, lserver := Host} = State) ->
-    try
-        {User, Host, _} = jid:tolower(JID),
-        To = jid:tolower(xmpp:get_to(Packet)),
-        Own = To == {<<>>, Host, <<>>} orelse To == {User, Host, <<>>},
-        Service = To == {<<>>, option(Host, service), <<>>},
-        case {xmpp:get_name(Packet), xmpp:get_type(Packet)} of
-            {<<"iq">>, Type} when Type == result; Type == error ->
-                allow_if(Own orelse is_publisher(Host, xmpp:get_to(Packet)), Packet, State);
-            {<<"iq">>, Type} when Own; Service ->
-                judge_request(Type, Service, Packet, State);
-            {<<"presence">>, Type} when Type == available; Type == unavailable ->
-                allow_if(To == {User, Host, <<>>}, Packet, State);
-            _ ->
-                forbidden(Packet)
-        end
-    catch
-        Class:Reason:Trace ->
-            ?LOG_ERROR("A stanza of ~ts is refused, because it cannot be judged: ~p",
-                       [jid:encode(JID), {Class, Reason, Trace}]),
-            {deny, "a stanza that cannot be judged", xmpp:err_bad_request()}
+    {User, Host, _} = jid:tolower(JID),
+    To = jid:tolower(xmpp:get_to(Packet)),
+    Own = To == {<<>>, Host, <<>>} orelse To == {User, Host, <<>>},
+    Service = To == {<<>>, option(Host, service), <<>>},
+    case {xmpp:get_name(Packet), xmpp:get_type(Packet)} of
+        {<<"iq">>, Type} when Type == result; Type == error ->
+            allow_if(Own orelse is_publisher(Host, xmpp:get_to(Packet)), Packet, State);
+        {<<"iq">>, Type} when Own; Service ->
+            judge_request(Type, Service, Packet, State);
+        {<<"presence">>, Type} when Type == available; Type == unavailable ->
+            allow_if(To == {User, Host, <<>>}, Packet, State);
+        _ ->
+            forbidden(Packet)
     end.
 
 -spec judge_request(get | set, boolean(), tuple(), state()) -> {allow, state()} | refusal().
@@ -607,8 +609,16 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
              [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION]]),
     State#{pubsub_guard_log => {Minute, Count}}.
 
+%% Never fails: what is refused stays refused.
 -spec log(binary(), string(), list()) -> ok.
 log(Host, Format, Args) ->
+    try may_log(Host) andalso ?LOG_WARNING("Refused: " ++ Format, Args)
+    catch error:badarg -> ?LOG_ERROR("There is no table of ~ts", [Host])
+    end,
+    ok.
+
+-spec may_log(binary()) -> boolean().
+may_log(Host) ->
     Now = now_seconds() div ?LOG_SECONDS,
     case ets:lookup(table(Host), log) of
         [{log, Now, _}] ->
@@ -618,8 +628,4 @@ log(Host, Format, Args) ->
             [?LOG_WARNING("~ts: ~b more refusals were not logged", [Host, Count - ?LOG_LINES])
              || {log, _, Count} <- Past, Count > ?LOG_LINES]
     end,
-    case ets:update_counter(table(Host), log, {3, 1}) of
-        Count when Count =< ?LOG_LINES -> ?LOG_WARNING("Refused: " ++ Format, Args);
-        _ -> ok
-    end,
-    ok.
+    ets:update_counter(table(Host), log, {3, 1}) =< ?LOG_LINES.
