@@ -51,9 +51,7 @@ def connect() -> None:
     for name in ("groups", "user_permissions"):
         through = _through(model, name)
         if through is not None:
-            m2m_changed.connect(
-                partial(_users_related, model), sender=through, weak=False, dispatch_uid="pubsub"
-            )
+            m2m_changed.connect(_users_related, sender=through, dispatch_uid="pubsub")
     m2m_changed.connect(_group_related, sender=Group.permissions.through, dispatch_uid="pubsub")
     for sender in (Group, Permission):
         post_delete.connect(_right_gone, sender=sender, dispatch_uid="pubsub")
@@ -98,7 +96,6 @@ def _user_deleted(sender: type[Model], instance: Any, using: str, **kwargs: Any)
 
 
 def _users_related(
-    model: type[Model],
     sender: type[Model],
     instance: Any,
     action: str,
@@ -115,7 +112,7 @@ def _users_related(
     elif pk_set is None:  # a group was cleared, and nobody knows any more of whom
         _recheck_many(None, using)
     else:
-        _recheck_many(partial(_keys, model, pk_set), using)
+        _recheck_many(partial(_keys, get_user_model(), pk_set), using)
 
 
 def _group_related(

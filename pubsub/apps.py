@@ -10,7 +10,7 @@ from django.core.signals import request_finished, request_started
 from django.utils.module_loading import autodiscover_modules
 
 from pubsub import context
-from pubsub.checks import check_outbox, check_publications, check_settings
+from pubsub.checks import check_outbox, check_publications, check_settings, check_users
 
 
 class PubSubConfig(AppConfig):
@@ -24,6 +24,7 @@ class PubSubConfig(AppConfig):
         register(check_settings, "pubsub")
         register(check_publications, "pubsub")
         register(check_outbox, "pubsub")
+        register(check_users, "pubsub")
         request_started.connect(context.request_began, dispatch_uid="pubsub")
         request_finished.connect(context.request_ended, dispatch_uid="pubsub")
         if apps.is_installed("django.contrib.auth"):  # or its models cannot be imported

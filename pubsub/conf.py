@@ -128,10 +128,10 @@ class Settings:
         The first one is the present key, the others are those before it; empty: users get none.
         """
         key = _get("PUBSUB_JWT_KEY", "")
-        fallbacks = _get("PUBSUB_JWT_KEY_FALLBACKS", [])
+        fallbacks = self.jwt_key_fallbacks
         if not key:
             return []
-        return [_text(key), *([] if isinstance(fallbacks, (str, bytes)) else map(_text, fallbacks))]
+        return [_text(key), *map(_text, fallbacks if isinstance(fallbacks, (list, tuple)) else [])]
 
     @property
     def jwt_key_fallbacks(self) -> Any:

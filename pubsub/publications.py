@@ -27,6 +27,9 @@ from pubsub.rowxml import to_xml
 #: What ``access`` may be, and the access model on the server (XEP-0060 §4.5).
 ACCESS_MODELS = {"open": "open", "private": "whitelist"}
 
+#: What ``publish_model`` may be, and the publish model on the server (XEP-0060 §4.5).
+PUBLISH_MODELS = {"publishers": "publishers", "members": "subscribers"}
+
 #: What an item can carry, in words.
 PAYLOADS = "text, a dict, a list, an xml.etree Element or a model instance"
 
@@ -83,6 +86,10 @@ class Publication:
 
     #: Who may read the nodes: ``open``, or ``private``: nobody who was not let in by name.
     access: str | None = None
+
+    #: Who may publish on the nodes besides Django: ``publishers``, nobody; or ``members``, whoever
+    #: was let in to a private node and has subscribed to it.
+    publish_model: str | None = None
 
     #: Seconds between two updates of one item: the first goes at once, and the last one that came
     #: meanwhile when they are over.  See :meth:`get_throttle`.
@@ -244,6 +251,8 @@ class Publication:
             configuration["item_expire"] = math.ceil(seconds(self.expire))
         if self.access is not None:
             configuration["access_model"] = ACCESS_MODELS[self.access]
+        if self.publish_model is not None:
+            configuration["publish_model"] = PUBLISH_MODELS[self.publish_model]
         return configuration
 
     # Private

@@ -11,6 +11,7 @@ from django.db import DatabaseError
 
 from pubsub.asking import configuration_of
 from pubsub.publications import Publication
+from pubsub.rules import rule_of
 
 
 def check_configuration(publication: Publication) -> Iterator[Error]:
@@ -27,6 +28,29 @@ def check_configuration(publication: Publication) -> Iterator[Error]:
                 "prefix, such as {'max_items': 10}.",
                 obj=publication.model,
                 id="pubsub.E026",
+            )
+
+
+def check_rules(publication: Publication) -> Iterator[CheckMessage]:
+    """What a publication says of who may read, and what rules say."""
+    for node in publication.nodes:
+        rule = rule_of(node)
+        about = f"{type(publication).__name__} for {publication.model._meta.label}"
+        if rule is not None and publication.access == "open":
+            yield checks.Warning(
+                f"{about}: access = 'open', but {rule.name} decides who may read {node}, so it is "
+                "private.",
+                hint="Remove access = 'open', or take the node out of @pubsub.authorize(...).",
+                obj=publication.model,
+                id="pubsub.W008",
+            )
+        elif rule is None and publication.access == "private":
+            yield checks.Warning(
+                f"{about}: access = 'private', and no rule lets anybody in to {node}.",
+                hint="Write a function decorated by @pubsub.authorize(...) for it; or let members "
+                "in by nodes.set_affiliations(), and silence this warning.",
+                obj=publication.model,
+                id="pubsub.W009",
             )
 
 

@@ -14,11 +14,11 @@ from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Field, ManyToManyField
 
-from pubsub.checks.nodes import check_configuration, check_shared_nodes
+from pubsub.checks.nodes import check_configuration, check_rules, check_shared_nodes
 from pubsub.exceptions import InvalidItem
 from pubsub.formats import FORMATS, heeds_fields, serializer
 from pubsub.items import CREATED, DELETED, UPDATED, valid_node
-from pubsub.publications import ACCESS_MODELS, Publication, seconds
+from pubsub.publications import ACCESS_MODELS, PUBLISH_MODELS, Publication, seconds
 from pubsub.registry import pubsub
 
 EVENTS = (CREATED, UPDATED, DELETED)
@@ -53,11 +53,13 @@ def check(publication: Publication) -> Iterator[CheckMessage]:
         messages += _check_nodes(publication)
     messages += _check_format(publication)
     messages += _check_access(publication)
+    messages += _check_publish_model(publication)
     messages += _check_numbers(publication)
     messages += _check_names(publication)
     if not _has_errors(messages):
         messages += _check_relations(publication)
         messages += check_configuration(publication)
+        messages += check_rules(publication)
     yield from messages
 
 
@@ -179,6 +181,26 @@ def _check_format(publication: Publication) -> Iterator[CheckMessage]:
             hint="Let the serializer itself leave out what is not for everybody's eyes.",
             obj=publication.model,
             id="pubsub.W005",
+        )
+
+
+def _check_publish_model(publication: Publication) -> Iterator[Error]:
+    model = publication.publish_model
+    if model is not None and model not in [*PUBLISH_MODELS]:
+        yield _problem(
+            publication,
+            "publish_model",
+            "is unknown",
+            f"Choose {_named(PUBLISH_MODELS)}.",
+            "pubsub.E030",
+        )
+    elif model == "members" and publication.access != "private":
+        yield _problem(
+            publication,
+            "publish_model",
+            "would let everybody publish who may subscribe, as the nodes are not private",
+            'Set access = "private", and let users in by @pubsub.authorize(...).',
+            "pubsub.E031",
         )
 
 

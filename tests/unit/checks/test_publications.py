@@ -10,13 +10,25 @@ from django.core.management.base import SystemCheckError
 from django.db import OperationalError, models
 from django.test.utils import isolate_apps
 
-from pubsub import Publication, pubsub
+from pubsub import Publication, authorize, pubsub, rules
 from pubsub.checks import check_publications
 from tests.testapp.models import Author, Badge, Penname, Person, Place, Post, Restaurant
 
 
 def ids():
     return [message.id for message in check_publications()]
+
+
+@pytest.fixture
+def rule():
+    """A rule for all nodes."""
+
+    def may(user, node):
+        return False
+
+    authorize("<path:node>")(may)
+    yield may
+    rules.withdraw(may)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +40,7 @@ def ids():
         (Restaurant, {"fields": ["name", "stars", "guests"], "m2m": ("guests",)}),
         (Person, {"item_id": "email", "throttle": 0.5, "expire": timedelta(hours=1)}),
         (Post, {"item_id": None, "events": {"created", "deleted"}, "max_items": "max"}),
-        (Post, {"format": "json", "access": "private", "max_items": 10}),
+        (Post, {"format": "json", "publish_model": "publishers", "max_items": 10}),
         (Post, {"format": "django.core.serializers.json.Serializer", "access": "open"}),
         (Post, {"node": ["/a", "/b"]}),
         (Post, {"node": ()}),
@@ -68,6 +80,10 @@ def test_options_that_make_sense_are_no_problem(register, model, options):
         ("pubsub.E022", {"access": "public"}, "Choose 'open', 'private'"),
         ("pubsub.E022", {"access": ["open"]}, "Choose 'open', 'private'"),
         ("pubsub.E023", {"max_items": 0}, "no positive number"),
+        ("pubsub.E030", {"publish_model": "open"}, "Choose 'publishers', 'members'"),
+        ("pubsub.E030", {"publish_model": ["members"]}, "Choose 'publishers', 'members'"),
+        ("pubsub.E031", {"publish_model": "members"}, 'Set access = "private"'),
+        ("pubsub.E031", {"publish_model": "members", "access": "open"}, "would let everybody"),
         ("pubsub.E023", {"max_items": 1.5}, "whole number"),
         ("pubsub.E023", {"expire": "1h"}, "seconds, or a timedelta"),
         ("pubsub.E023", {"throttle": -1}, "no positive number"),
@@ -117,7 +133,7 @@ def test_two_publications_of_one_node_want_it_to_be_the_same(register):
     register(Author, node="/all", max_items=10, item_id=None)
     register(Badge, node=["/badges", "/all"], max_items=10, item_id=None)
     assert ids() == []
-    register(Place, node="/all", access="private", item_id=None)
+    register(Place, node="/all", max_items=7, item_id=None)
     (message,) = check_publications()
     assert message.id == "pubsub.E025"
     assert "testapp.Place and testapp.Author" in message.msg
@@ -266,7 +282,7 @@ def test_other_names_are_no_problem(register):
     assert ids() == []
 
 
-def test_a_password_for_everybody_is_warned_of(register):
+def test_a_password_for_everybody_is_warned_of(register, rule):
     fields = {"password": models.CharField(max_length=100), "__module__": __name__}
     meta = type("Meta", (), {"app_label": "testapp"})
     account = type("Account", (models.Model,), {**fields, "Meta": meta})
@@ -289,3 +305,18 @@ def test_the_checks_run_with_djangos(register):
     assert "pubsub.E015" in [message.id for message in run_checks(tags=["pubsub"])]
     with pytest.raises(SystemCheckError, match=r"pubsub\.E015"):
         call_command("check")
+
+
+def test_private_nodes_with_a_rule_are_no_problem(register, rule):
+    register(Post, access="private", publish_model="members")
+    assert ids() == []
+
+
+def test_a_node_that_a_rule_makes_private_is_not_open(register, rule):
+    register(Post, access="open")
+    assert ids() == ["pubsub.W008"]
+
+
+def test_a_private_node_that_lets_nobody_in_is_warned_of(register):
+    register(Post, node=["/a", "/b"], access="private")
+    assert ids() == ["pubsub.W009", "pubsub.W009"]
