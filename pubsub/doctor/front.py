@@ -156,8 +156,10 @@ def _begin_session(url: str, origin: str) -> Answer:
 
 def _session(answer: Answer) -> tuple[str, str]:
     """The session's id, or the condition under which there is none; empty where it is no BOSH."""
+    if "<!DOCTYPE" in answer.body:  # a page, or entities: neither is XMPP
+        return "", ""
     try:
-        body = ET.fromstring(answer.body)  # noqa: S314 (of the site's own server)
+        body = ET.fromstring(answer.body)  # noqa: S314 (without entities)
     except ET.ParseError:
         return "", ""
     if body.tag != f"{{{NS_BOSH}}}body":

@@ -68,11 +68,13 @@ def examine_holding(site: Site) -> Iterator[Finding]:
             return
         item = make_item(node, "Hello", id="1")
         later = threading.Timer(BEGUN, lambda: site.server.send(item))
-        later.daemon = True
-        later.start()
         start = time.monotonic()
-        is_heard = _hears(guest, "1")
-        later.cancel()
+        later.start()
+        try:
+            is_heard = _hears(guest, "1")
+        finally:
+            later.cancel()
+            later.join()  # or it could make the node anew, after this has removed it
         taken = time.monotonic() - start - BEGUN
         if not is_heard:
             yield _not_held(url, f"no item comes through within {conf.timeout:g} s")

@@ -90,7 +90,7 @@ class Command(InterruptibleCommand):
                     self.tell(result)
         finally:
             for node in site.left:
-                self.stderr.write(f"The node {node!r} is left on the server; delete it.")
+                self.stderr.write(f"The node {node!r} may be left on the server; delete it.")
         self.sum_up(results)
         return results
 
