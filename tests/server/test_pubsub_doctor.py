@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -362,6 +363,27 @@ def test_a_wrong_password_is_found_and_hides_nothing_else(well: Stack) -> None:
     assert "service skipped it needs 'login', which failed" in words
     assert "websocket ok" in words
     assert words.endswith("failed: login.")
+
+
+def test_a_front_over_tls_is_examined_and_verified(
+    well: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    names = ("bosh", "holding", "websocket", "origin", "paths")
+    with Proxy(well.ports.nginx, client_tls=context) as front:
+        url = f"https://127.0.0.1:{front.port}/"
+        code, words = examine(well, *names, url=url)
+        assert code == 1
+        assert words.count("certificate verify failed") == 3
+        assert "does its certificate name it? For an authority of your own set" in words
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        code, words = examine(well, *names, url=url)
+    assert code == 0, words
+    assert f"wss://127.0.0.1:{front.port}/ws opens a guest's stream for pages of" in words
+    assert "holding ok" in words
 
 
 @pytest.mark.urls("tests.server.ailing")
