@@ -1,5 +1,6 @@
 """``python -m demo``, run as a process."""
 
+import json
 import os
 import re
 import signal
@@ -72,6 +73,28 @@ def test_it_serves_its_page_and_leaves_nothing_running(
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
     until(lambda: processes_of(folder) == [], "the end of all processes")
+
+
+def test_the_doctor_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with demo(folder) as process:
+        site = address(process)
+        django = next(line for line in processes_of(folder) if "runfcgi" in line)
+        environment = (Path("/proc") / django.split()[0] / "environ").read_text().split("\0")
+        doctor = subprocess.run(
+            [sys.executable, "-m", "django", "pubsub_doctor", "--json", "--url", site],
+            cwd=CHECKOUT,
+            env=dict(line.split("=", 1) for line in environment if line),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert doctor.returncode == 0, doctor.stderr
+    outcomes = {found["name"]: found["outcome"] for found in json.loads(doctor.stdout)}
+    left_out = {name for name, outcome in outcomes.items() if outcome != "ok"}
+    assert left_out == {"credentials", "outbox"}  # which the demo has not
 
 
 def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:
