@@ -32,7 +32,10 @@ def check_configuration(publication: Publication) -> Iterator[Error]:
 
 
 def check_rules(publication: Publication) -> Iterator[CheckMessage]:
-    """What a publication says of who may read, and what rules say."""
+    """What a publication says of who may read, and what rules say.
+
+    Which nodes a hook names for each row nobody knows before.
+    """
     for node in publication.nodes:
         rule = rule_of(node)
         about = f"{type(publication).__name__} for {publication.model._meta.label}"
@@ -44,7 +47,9 @@ def check_rules(publication: Publication) -> Iterator[CheckMessage]:
                 obj=publication.model,
                 id="pubsub.W008",
             )
-        elif rule is None and publication.access == "private":
+        elif (
+            rule is None and publication.access == "private" and not publication.names_nodes_by_row
+        ):
             yield checks.Warning(
                 f"{about}: access = 'private', and no rule lets anybody in to {node}.",
                 hint="Write a function decorated by @pubsub.authorize(...) for it; or let members "

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 from django.template import Context, Template
 
-from pubsub import Publication, pubsub
+import pubsub as pubsub_package
+from pubsub import Publication, pubsub, rules
 from pubsub.checks import check_publications
 from pubsub.signals import item_published, publish_failed
 from pubsub.templatetags.pubsub import client_configuration
@@ -102,6 +104,26 @@ def test_the_publication_in_the_readme_publishes(published, register):
         for node in ("/blog/Post", f"/blog/Blog/{blog.pk}/posts"):
             published.assertPublished(node, count=1, payload=data)
     finally:
+        pubsub.unregister(models.Post)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", ["README.rst", "docs/access.rst"])
+def test_the_rule_that_is_shown_lets_in_whom_it_says(page, django_user_model):
+    blocks = re.findall(r"\n\n((?:    .*\n|\n)+)", (ROOT / page).read_text(encoding="utf-8"))
+    (block,) = [inspect.cleandoc(b) for b in blocks if "@pubsub.authorize(" in b]
+    names = {"Draft": models.Post, "Post": models.Post}
+    exec(re.sub("^from .*", "", block, flags=re.MULTILINE) + "\n", names)
+    try:
+        publication = pubsub.publication_for(models.Post)
+        node = publication.get_nodes(models.Post(blog_id=5), "created")
+        chief = django_user_model.objects.create_superuser("chief")
+        clerk = django_user_model.objects.create_user("clerk")
+        may = [pubsub_package.may_read(user, node) for user in (chief, clerk, AnonymousUser())]
+        assert may == [True, False, False]
+        assert check_publications() == []
+    finally:
+        rules.withdraw(rules.rule_of(node).function)
         pubsub.unregister(models.Post)
 
 
