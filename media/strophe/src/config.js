@@ -35,7 +35,7 @@ const NAMES = /** @type {const} */ ([
  * @returns {Partial<Config>} empty when there is none
  */
 export function pageConfig(document) {
-  const text = document.getElementById("pubsub-config")?.textContent;
+  const text = document.querySelector("script#pubsub-config")?.textContent;
   if (!text) {
     return {};
   }

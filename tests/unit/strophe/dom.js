@@ -19,10 +19,11 @@ export function element(text) {
 }
 
 /**
- * A document that has one element with this id and text, or none.
+ * A document with this configuration, or none. What else bears its id does not count: a site may let
+ * users write HTML, but no scripts.
  * @param {string} [text]
  */
 export function pageWithConfig(text) {
   const found = text === undefined ? null : { textContent: text };
-  return { getElementById: (id) => (id === "pubsub-config" ? found : null) };
+  return { querySelector: (selector) => (selector === "script#pubsub-config" ? found : null) };
 }
