@@ -1,0 +1,1 @@
+"""A site whose users have lists of their own, and boards that not everybody may read."""
