@@ -6,6 +6,8 @@
 %%% - the hooks user_send_packet, c2s_auth_result, c2s_session_opened, c2s_terminated and
 %%%   check_decoded_jwt run in the process of the stream that they are about;
 %%% - ejabberd goes on as if nothing had been said when a hook fails, so what forbids must not fail;
+%%% - what is nested some thousand deep ends ejabberd as soon as it is written (fast_xml recurses on
+%%%   the stack of a thread), and any answer repeats what was asked;
 %%% - mod_pubsub serves a request in the process of who has sent it: the next one finds it done;
 %%% - mod_pubsub keeps each subscription in the Mnesia table pubsub_state (db_type: mnesia).
 -module(mod_pubsub_guard).
@@ -28,6 +30,7 @@
 -define(NS_PING, <<"urn:xmpp:ping">>).
 -define(NS_SESSION, <<"urn:ietf:params:xml:ns:xmpp-session">>).
 
+-define(MAX_DEPTH, 100).            % of elements in a stanza
 -define(END_LIMIT, timer:seconds(3)).
 -define(CLEANING, timer:minutes(10)).
 -define(LOG_SECONDS, 10).
@@ -163,6 +166,13 @@ clean(Host) ->
 user_send_packet({drop, State}) ->
     {drop, State};
 user_send_packet({Packet, State}) ->
+    case is_deep(Packet) of
+        true -> {stop, {drop, end_stream(State)}};
+        false -> judge_and_act(Packet, State)
+    end.
+
+-spec judge_and_act(tuple(), state()) -> {tuple(), state()} | {stop, {drop, state()}}.
+judge_and_act(Packet, State) ->
     try judge(Packet, State) of
         {allow, State1} -> {Packet, State1};
         {deny, What, Error} -> {stop, {drop, refuse(Packet, What, Error, State)}}
@@ -172,6 +182,26 @@ user_send_packet({Packet, State}) ->
                        [{Class, Reason, Trace}]),
             {stop, {drop, refuse(Packet, "what cannot be judged", xmpp:err_bad_request(), State)}}
     end.
+
+%% No answer can be given that repeats it.
+-spec end_stream(state()) -> state().
+end_stream(#{lang := Lang} = State) ->
+    Error = xmpp:serr_policy_violation(<<"Too many elements in elements">>, Lang),
+    ejabberd_c2s:send(log_stanza("elements in elements, too deep", State), Error).
+
+-spec is_deep(tuple()) -> boolean().
+is_deep(Packet) ->
+    try is_deep(elements(Packet), ?MAX_DEPTH)
+    catch _:_ -> true
+    end.
+
+-spec is_deep(list(), non_neg_integer()) -> boolean().
+is_deep(Children, 0) ->
+    lists:any(fun(Child) -> is_record(Child, xmlel) end, Children);
+is_deep(Children, Depth) ->
+    lists:any(fun(#xmlel{children = Inner}) -> is_deep(Inner, Depth - 1);
+                 (_Text) -> false
+              end, Children).
 
 -spec refuse(tuple(), iodata(), tuple(), state()) -> state().
 refuse(Packet, What, Error, State) ->

@@ -12,8 +12,9 @@ log         what ejabberd has logged since the test began
 import re
 import secrets
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from xml.sax.saxutils import quoteattr
 
 import jwt
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from pubsub.devstack import Stack
 from pubsub.exceptions import RequestRefused
@@ -126,6 +128,30 @@ class Attacker(WebSocketStream):
             f'<iq xmlns="jabber:client" type="{type}" id="{secrets.token_hex(4)}" '
             f"to={quoteattr(to)}>{content}</iq>"
         )
+
+    def tell(self, text: str) -> None:
+        """Say something, and wait for nothing."""
+        self._socket.send(text)
+
+    def tell_bytes(self, raw: bytes) -> None:
+        """Say something as text that need not be any."""
+        self._socket.send(raw, text=True)
+
+    def rest_until(self, *words: str) -> str:
+        """What comes until one of the words has come, or the server ends the stream."""
+        heard = ""
+        with suppress(ConnectionClosed):
+            while not any(word in heard for word in words):
+                heard += self.hear()
+        return heard
+
+    def next(self) -> ET.Element:
+        """The next stanza."""
+        return ET.fromstring(self.hear())
+
+    def rest(self) -> str:
+        """What comes until the server ends the stream."""
+        return self.rest_until()
 
     def pubsub(self, type: str, content: str, namespace: str = PUBSUB) -> Any:
         """The answer to a request of XEP-0060."""

@@ -15,6 +15,9 @@ FORM = (
     '<field var="pubsub#access_model"><value>open</value></field>'
     '<field var="pubsub#publish_model"><value>open</value></field></x>'
 )
+SUBSCRIBED = (
+    '<subscriptions node={}><subscription jid="{me}" subscription="subscribed"/></subscriptions>'
+)
 
 
 @pytest.fixture
@@ -68,11 +71,7 @@ def test_retracting_an_item_is_refused(attacker, site):
             '<affiliations node={}><affiliation jid="{me}" affiliation="owner"/></affiliations>',
         ),
         ("get", "<subscriptions node={}/>"),
-        (
-            "set",
-            '<subscriptions node={}><subscription jid="{me}" subscription="subscribed"/>'
-            "</subscriptions>",
-        ),
+        ("set", SUBSCRIBED),
     ],
     ids=[
         *("purging", "deleting", "configuring", "reading the configuration"),

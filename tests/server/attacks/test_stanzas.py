@@ -1,0 +1,169 @@
+"""XML that breaks parsers, sent raw by a visitor: it ends his own stream, and nobody else's."""
+
+import http.client
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.server.attacks.conftest import GUESTS, PUBSUB, SERVICE, refusal
+from tests.visitors import BOSH, BoshVisitor
+
+CLIENT = 'xmlns="jabber:client"'
+LAUGHS = (
+    "<!DOCTYPE iq [<!ENTITY a '{}'>".format("ha" * 10)
+    + "".join(f"<!ENTITY {chr(98 + n)} '{f'&{chr(97 + n)};' * 10}'>" for n in range(9))
+    + "]>"
+)
+OUTSIDER = "<!DOCTYPE iq [<!ENTITY a SYSTEM 'file:///etc/hostname'>]>"
+
+
+def ping(inside="", more=""):
+    return f'<iq {CLIENT} type="get" id="1"{more}>{inside}<ping xmlns="urn:xmpp:ping"/></iq>'
+
+
+#: What is no XML, or what XMPP forbids of it (RFC 6120 §11.1).
+BROKEN = {
+    "a document type": f"<!DOCTYPE iq>{ping()}",
+    "an entity of one's own": f"<!DOCTYPE iq [<!ENTITY a 'b'>]>{ping('&a;')}",
+    "an entity from a file": OUTSIDER + ping("&a;"),
+    "billion laughs": LAUGHS + ping("&j;"),
+    "an unknown entity": ping("&nbsp;"),
+    "a character that is none": ping("&#0;"),
+    "another one": ping("&#x8;"),
+    "the last one": ping("&#xFFFF;"),
+    "half of one": ping("&#xD800;"),
+    "a NUL": ping("\0"),
+    "a backspace": ping("\x08"),
+    "an escape": ping(more=' x="\x1b"'),
+    "U+FFFF": ping("\uffff"),
+    "an unfinished tag": f"<iq {CLIENT} type='get' id='1'><ping xmlns='urn:xmpp:ping'",
+    "the end of something else": f"<iq {CLIENT} type='get' id='1'></message>",
+    "an attribute twice": ping(more=' id="2"'),
+    "an unknown prefix": ping("<x:y/>"),
+    "no XML": "GET / HTTP/1.1\r\n\r\n",
+    "the end of the stream, and more": f"</stream:stream>{ping()}",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_xml_ends_the_stream_of_who_sends_it(attacker, text):
+    attacker.tell(text)
+    said = attacker.rest()
+    assert "type='result'" not in said
+    assert "hostname" not in said
+    assert not said or "<stream:error" in said
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe", b"<iq \xc3\x28/>", b"\xed\xa0\x80", b"\xc0\xbc"])
+def test_bytes_that_are_no_text_end_the_stream_of_who_sends_them(attacker, raw):
+    attacker.tell_bytes(raw)
+    assert "type='result'" not in attacker.rest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ping("<!-- comment -->"),
+        ping("<?instruction?>"),
+        ping("<![CDATA[</iq>]]>"),
+        ping("]]&gt;"),
+        ping(more=f" xmlns:x='urn:x' x:y='{'&amp;' * 1000}'"),
+    ],
+    ids=["a comment", "an instruction", "CDATA", "]]>", "many escapes"],
+)
+def test_what_is_xml_is_answered_or_ends_the_stream(attacker, text):
+    attacker.tell(text)
+    try:
+        assert attacker.next().get("id") == "1"
+    except ConnectionClosed:
+        pass
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        f'<iq {CLIENT} type="set" id="1" to="{SERVICE}"><pubsub xmlns="urn:x"><create/></pubsub></iq>',
+        f'<iq xmlns="jabber:server" type="set" id="1" to="{SERVICE}">'
+        f'<pubsub xmlns="{PUBSUB}"><create/></pubsub></iq>',
+        f'<x:iq xmlns:x="jabber:client" type="set" id="1" to="{SERVICE}">'
+        f'<x:pubsub xmlns:x="{PUBSUB}#owner"><x:delete node="/n"/></x:pubsub></x:iq>',
+        f'<iq type="set" id="1" to="{SERVICE}"><pubsub xmlns="{PUBSUB}"><create/></pubsub></iq>',
+        f"<handshake {CLIENT}>00</handshake>",
+        '<auth xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN">AGRqYW5nbwB4</auth>',
+        '<resume xmlns="urn:xmpp:sm:3" h="1" previd="somebody else\'s"/>',
+    ],
+    ids=["service", "server", "prefix", "none", "component", "a second login", "another's session"],
+)
+def test_a_stanza_of_a_wrong_namespace_does_nothing(attacker, site, stanza):
+    attacker.tell(stanza)
+    attacker.tell(ping())
+    said = attacker.rest_until('type="result"', "type='result'")
+    assert "<success" not in said
+    assert "<resumed" not in said
+
+
+@pytest.mark.parametrize("depth", [1_000, 100_000])
+def test_elements_nested_beyond_measure_harm_nobody(attacker, site, depth):
+    nested = "<a>" * depth + "</a>" * depth
+    attacker.tell(
+        f'<iq {CLIENT} type="set" id="1" to="{SERVICE}"><pubsub xmlns="{PUBSUB}">'
+        f'<publish node="{site.node}"><item><entry xmlns="urn:x">{nested}</entry></item></publish>'
+        "</pubsub></iq>"
+    )
+    assert refused_or_ended(attacker)
+
+
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+def test_a_huge_attribute_harms_nobody(attacker, site, size):
+    attacker.tell(
+        f'<iq {CLIENT} type="set" id="1" to="{SERVICE}"><pubsub xmlns="{PUBSUB}">'
+        f'<subscribe node="{"x" * size}" jid="{attacker.jid}"/></pubsub></iq>'
+    )
+    assert refused_or_ended(attacker)
+
+
+def test_ten_thousand_attributes_harm_nobody(attacker):
+    attacker.tell(ping(more="".join(f" a{n}='{n}'" for n in range(10_000))))
+    attacker.tell(ping())
+    assert "'1'" in attacker.rest_until("type='result'")
+
+
+def refused_or_ended(attacker):
+    """Whether the answer to a request is an error, or the end of the stream."""
+    try:
+        answer = attacker.next()
+    except ConnectionClosed:
+        return True
+    return "error" in answer.tag or refusal(answer) != ""
+
+
+@pytest.mark.parametrize(
+    "name", ["a document type", "billion laughs", "a NUL", "an unfinished tag"]
+)
+def test_what_is_no_xml_ends_the_session_of_a_bosh_request(stack, name):
+    there = urlsplit(stack.settings["PUBSUB_BOSH_URL"])
+    opening = f'<body xmlns="{BOSH}" rid="1" to="{GUESTS}" wait="1" hold="1" ver="1.6">'
+    for text in (BROKEN[name], f"{opening}{BROKEN[name]}</body>", LAUGHS + f"{opening}&j;</body>"):
+        connection = http.client.HTTPConnection(there.netloc, timeout=20)
+        connection.request("POST", there.path, text.encode())
+        answer = connection.getresponse()
+        said = answer.read().decode()
+        connection.close()
+        assert answer.status in (400, 404) or "terminate" in said
+        assert "sid=" not in said or "terminate" in said
+
+
+def test_a_bosh_session_of_somebody_else_is_not_to_be_had(stack, site):
+    """Its `sid` is long and random, and its next request id has to be known, too."""
+    visitor = BoshVisitor(stack.settings, site.node)
+    there = urlsplit(stack.settings["PUBSUB_BOSH_URL"])
+    for sid, rid in ((visitor.sid[:-1] + "x", visitor.next_rid), ("", 1), ("' or 1=1", 1)):
+        connection = http.client.HTTPConnection(there.netloc, timeout=20)
+        body = f'<body xmlns="{BOSH}" rid="{rid}" sid="{sid}"/>'
+        connection.request("POST", there.path, body.encode())
+        said = connection.getresponse().read().decode()
+        connection.close()
+        assert "terminate" in said
+    assert len(visitor.sid) >= 20
+    visitor.say_goodbye()
