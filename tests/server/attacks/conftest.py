@@ -129,11 +129,7 @@ class Attacker(WebSocketStream):
             f"to={quoteattr(to)}>{content}</iq>"
         )
 
-    def tell(self, text: str) -> None:
-        """Say something, and wait for nothing."""
-        self._socket.send(text)
-
-    def tell_bytes(self, raw: bytes) -> None:
+    def send_bytes(self, raw: bytes) -> None:
         """Say something as text that need not be any."""
         self._socket.send(raw, text=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from pubsub.wire import guard
 from tests.server.attacks.conftest import ADA, GUESTS, OUTSIDE, USERS, refusal, token
-from tests.visitors import JID, WebSocketStream, auth
+from tests.visitors import WebSocketStream, auth, bind
 
 #: An address that is shut out of the publisher's host in the end, and no other.
 GUESSER = "127.0.0.10"
@@ -143,7 +143,8 @@ def test_who_wants_to_act_for_somebody_else_is_refused_or_stays_a_guest(stack, w
     user.vanish()
     guest = WebSocketStream(stack.settings["PUBSUB_WEBSOCKET_URL"], GUESTS, OUTSIDE)
     assert "<success" in guest.ask(for_another(wanted, "guest", "any password"))
-    assert guest.bind().find(f".//{JID}").text.partition("/")[0].endswith(f"@{GUESTS}")
+    guest.restart()
+    assert f"@{GUESTS}/page</jid>" in guest.ask(bind())
     guest.vanish()
 
 

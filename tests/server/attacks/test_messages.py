@@ -24,8 +24,8 @@ def victims(visit):
 def answers(attacker, *stanzas):
     """What the attacker hears, up to the answer to a last request of his."""
     for stanza in stanzas:
-        attacker.tell(stanza)
-    attacker.tell(f'<iq {CLIENT} type="get" id="last"><ping xmlns="urn:xmpp:ping"/></iq>')
+        attacker.send(stanza)
+    attacker.send(f'<iq {CLIENT} type="get" id="last"><ping xmlns="urn:xmpp:ping"/></iq>')
     heard = []
     while not heard or heard[-1].get("id") != "last":
         heard.append(attacker.next())
@@ -105,7 +105,7 @@ def test_a_stanza_in_somebody_elses_name_ends_the_stream_of_who_sent_it(visit, v
     for sender in (SERVICE, "django@localhost", victims[0].jid):
         attacker = visit(kind)
         to = quoteattr(victims[1].jid)
-        attacker.tell(f'<message {CLIENT} to={to} from="{sender}">{EVENT}</message>')
+        attacker.send(f'<message {CLIENT} to={to} from="{sender}">{EVENT}</message>')
         assert "invalid-from" in attacker.rest()
     assert has_heard_nothing(victims[1])
 
