@@ -3,8 +3,8 @@
 %%% says how to install it.
 %%%
 %%% What it relies on, seen with ejabberd 23.01:
-%%% - the hooks user_send_packet, c2s_auth_result, c2s_session_opened, c2s_terminated and
-%%%   check_decoded_jwt run in the process of the stream that they are about;
+%%% - the hooks user_send_packet, user_receive_packet, c2s_auth_result, c2s_session_opened,
+%%%   c2s_terminated and check_decoded_jwt run in the process of the stream that they are about;
 %%% - ejabberd goes on as if nothing had been said when a hook fails, so what forbids must not fail;
 %%% - what is nested some thousand deep ends ejabberd as soon as it is written (fast_xml recurses on
 %%%   the stack of a thread), and any answer repeats what was asked;
@@ -17,8 +17,8 @@
 
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, ejabberd_started/0]).
--export([user_send_packet/1, check_decoded_jwt/5, c2s_auth_result/3, c2s_session_opened/1,
-         c2s_terminated/2, sm_remove_connection_hook/3]).
+-export([user_send_packet/1, user_receive_packet/1, check_decoded_jwt/5, c2s_auth_result/3,
+         c2s_session_opened/1, c2s_terminated/2, sm_remove_connection_hook/3]).
 -export([decode_iq_subel/1, process_iq/1]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -132,8 +132,9 @@ terminate(_Reason, Host) ->
 %% one of tokens after ejabberd's own.
 -spec hooks() -> [{atom(), integer()}].
 hooks() ->
-    [{user_send_packet, 10}, {c2s_auth_result, 50}, {check_decoded_jwt, 110},
-     {c2s_session_opened, 50}, {c2s_terminated, 50}, {sm_remove_connection_hook, 110}].
+    [{user_send_packet, 10}, {user_receive_packet, 50}, {c2s_auth_result, 50},
+     {check_decoded_jwt, 110}, {c2s_session_opened, 50}, {c2s_terminated, 50},
+     {sm_remove_connection_hook, 110}].
 
 -spec ejabberd_started() -> ok.
 ejabberd_started() ->
@@ -312,6 +313,24 @@ forbidden(Packet) ->
       quoted(jid:encode(xmpp:get_to(Packet)))],
      xmpp:err_forbidden()}.
 
+%% Of what mod_pubsub does not let him do the log says nothing by itself.
+-spec user_receive_packet({tuple(), state()}) -> {tuple(), state()}.
+user_receive_packet({Packet, #{lserver := Host} = State} = Received)
+  when element(1, Packet) == iq ->
+    try
+        {<<>>, Service, <<>>} = jid:tolower(xmpp:get_from(Packet)),
+        {error, Service} = {xmpp:get_type(Packet), option(Host, service)},
+        [What | _] = [[Name, " at ", quoted(fxml:get_tag_attr_s(<<"node">>, El))]
+                      || #xmlel{children = Asked} <- elements(Packet),
+                         #xmlel{name = Name} = El <- Asked,
+                         lists:member(Name, [<<"create">>, <<"publish">>, <<"retract">>])],
+        {Packet, log_stanza(What, State)}
+    catch
+        error:_ -> Received
+    end;
+user_receive_packet(Received) ->
+    Received.
+
 %%% Who may log in
 
 %% Refuses what <end/> has ended, and what would outlive our memory of that.
@@ -322,7 +341,7 @@ check_decoded_jwt(true, Fields, _Signature, Host, User) ->
         Long = number(maps:get(<<"exp">>, Fields)) > now_seconds() + option(Host, memory) div 1000,
         case Long orelse is_ended(User, Host, Token) of
             true ->
-                log(Host, "a token of ~ts@~ts that ~ts",
+                log(Host, login, "a token of ~ts@~ts that ~ts",
                     [User, Host, case Long of
                                      true -> <<"is valid for longer than `memory` says">>;
                                      false -> <<"was issued before his sessions were ended">>
@@ -377,7 +396,7 @@ c2s_auth_result(#{ip := {IP, _}, lserver := Host, lang := Lang} = State, true, U
             case count(Address) > Max andalso recount(Address) > Max of
                 true ->
                     ets:delete(table(Host), Counted),
-                    log(Host, "the login of ~ts@~ts from ~ts, which has ~p sessions already",
+                    log(Host, login, "the login of ~ts@~ts from ~ts, which has ~p sessions already",
                         [User, Host, misc:ip_to_list(IP), Max]),
                     Text = <<"Too many sessions from your address">>,
                     {stop, ejabberd_c2s:send(State, xmpp:serr_policy_violation(Text, Lang))};
@@ -442,7 +461,8 @@ process_iq(IQ) ->
     [El] = elements(IQ),
     case is_publisher(Host, From) andalso {xmpp:get_type(IQ), El} of
         false ->
-            log(Host, "~ts of ~ts, who is not the publisher", [El#xmlel.name, jid:encode(From)]),
+            log(Host, stanza, "~ts of ~ts, who is not the publisher",
+                [El#xmlel.name, jid:encode(From)]),
             xmpp:make_error(IQ, xmpp:err_forbidden());
         {get, #xmlel{name = <<"status">>}} ->
             answer(IQ, fun() -> {ok, status(Host)} end);
@@ -634,28 +654,28 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
                 _ -> 1
             end,
     Count =< ?LOG_LINES_OF_SESSION andalso
-        log(Host, "~ts from ~ts: ~ts~ts",
+        log(Host, stanza, "~ts from ~ts: ~ts~ts",
             [jid:encode(JID), misc:ip_to_list(IP), What,
              [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION]]),
     State#{pubsub_guard_log => {Minute, Count}}.
 
-%% Never fails: what is refused stays refused.
--spec log(binary(), string(), list()) -> ok.
-log(Host, Format, Args) ->
-    try may_log(Host) andalso ?LOG_WARNING("Refused: " ++ Format, Args)
+%% Never fails: what is refused stays refused.  A crowd at the door does not hide what others do.
+-spec log(binary(), login | stanza, string(), list()) -> ok.
+log(Host, Kind, Format, Args) ->
+    try may_log(Host, {log, Kind}) andalso ?LOG_WARNING("Refused: " ++ Format, Args)
     catch error:badarg -> ?LOG_ERROR("There is no table of ~ts", [Host])
     end,
     ok.
 
--spec may_log(binary()) -> boolean().
-may_log(Host) ->
+-spec may_log(binary(), {log, login | stanza}) -> boolean().
+may_log(Host, Key) ->
     Now = now_seconds() div ?LOG_SECONDS,
-    case ets:lookup(table(Host), log) of
-        [{log, Now, _}] ->
+    case ets:lookup(table(Host), Key) of
+        [{Key, Now, _}] ->
             ok;
         Past ->
-            ets:insert(table(Host), {log, Now, 0}),
+            ets:insert(table(Host), {Key, Now, 0}),
             [?LOG_WARNING("~ts: ~b more refusals were not logged", [Host, Count - ?LOG_LINES])
-             || {log, _, Count} <- Past, Count > ?LOG_LINES]
+             || {_, _, Count} <- Past, Count > ?LOG_LINES]
     end,
-    ets:update_counter(table(Host), log, {3, 1}) =< ?LOG_LINES.
+    ets:update_counter(table(Host), Key, {3, 1}) =< ?LOG_LINES.

@@ -26,7 +26,7 @@ def unborn():
     return f"/unborn/{secrets.token_hex(8)}"
 
 
-def test_creating_a_node_is_refused(attacker, site, unborn):
+def test_creating_a_node_is_refused(attacker, site, unborn, log):
     for content in (
         f"<create node={quoteattr(unborn)}/>",
         f"<create node={quoteattr(unborn)}/><configure>{FORM}</configure>",
@@ -34,28 +34,32 @@ def test_creating_a_node_is_refused(attacker, site, unborn):
     ):
         assert refusal(attacker.pubsub("set", content)) == "forbidden"
     assert not site.has(unborn)
+    log.says("Refused", attacker.jid, "create at", unborn)
 
 
-def test_publishing_to_a_node_of_the_site_is_refused(attacker, site):
+def test_publishing_to_a_node_of_the_site_is_refused(attacker, site, log):
     for id in ("first", "another"):
         item = f'<item id="{id}"><entry xmlns="urn:x">forged</entry></item>'
         content = f"<publish node={quoteattr(site.node)}>{item}</publish>"
         assert refusal(attacker.pubsub("set", content)) == "forbidden"
     assert "forged" not in site.items(site.node).values()
+    log.says("Refused", attacker.jid, "publish at", site.node)
 
 
-def test_publishing_to_a_node_that_does_not_exist_yet_creates_none(attacker, site, unborn):
+def test_publishing_to_a_node_that_does_not_exist_yet_creates_none(attacker, site, unborn, log):
     item = '<item id="1"><entry xmlns="urn:x">forged</entry></item>'
     content = f"<publish node={quoteattr(unborn)}>{item}</publish>"
     for more in ("", f"<publish-options>{FORM}</publish-options>"):
         assert refusal(attacker.pubsub("set", content + more))
     assert not site.has(unborn)
+    log.says("Refused", attacker.jid, "publish at", unborn)
 
 
-def test_retracting_an_item_is_refused(attacker, site):
+def test_retracting_an_item_is_refused(attacker, site, log):
     content = f'<retract node={quoteattr(site.node)} notify="true"><item id="first"/></retract>'
     assert refusal(attacker.pubsub("set", content)) == "forbidden"
     assert site.items(site.node)["first"] == "first"
+    log.says("Refused", attacker.jid, "retract at", site.node)
 
 
 @pytest.mark.parametrize(
