@@ -1,5 +1,6 @@
 """deploy/ejabberd/mod_pubsub_guard.erl, asked by visitors and by the publisher, in ejabberd."""
 
+import base64
 import json
 import secrets
 import time
@@ -13,6 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.exceptions import ConnectionClosed
 
 from pubsub import nodes
@@ -434,6 +436,23 @@ def test_keys_of_each_kind_let_their_users_in(guarded: Guarded, domain: str) -> 
     assert not guarded.lets_in("5", guarded.token("5", domain, exp=int(time.time()) - 1), domain)
     for other in {USERS, "rs256.localhost", "eddsa.localhost"} - {domain}:
         assert not guarded.lets_in("5", token, other)
+
+
+@pytest.mark.parametrize("domain", ["rs256.localhost", "eddsa.localhost"])
+def test_the_public_half_of_a_key_signs_nothing(guarded: Guarded, domain: str) -> None:
+    """It is no secret, and must not be taken for one because a token says HS256."""
+    public = guarded.keys[domain][1].public_key()
+    known = [(guarded.folder / domain).read_bytes()] + [
+        public.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
+        for encoding in (Encoding.PEM, Encoding.DER)
+    ]
+    hs256 = jwt.get_algorithm_by_name("HS256")
+    token = guarded.token("5", domain).split(".")
+    token[0] = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"HS256"}').decode().rstrip("=")
+    signed = ".".join(token[:2])
+    for key in known:
+        signature = base64.urlsafe_b64encode(hs256.sign(signed.encode(), key)).decode().rstrip("=")
+        assert not guarded.lets_in("5", f"{signed}.{signature}", domain)
 
 
 def test_a_password_lets_in_its_account_only(guarded: Guarded) -> None:
