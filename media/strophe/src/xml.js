@@ -27,7 +27,8 @@ export function escapeXml(text) {
     const code = bad[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
     throw new RangeError(`XML cannot carry the character U+${code} at position ${bad.index}`);
   }
-  return text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
+  // Line breaks and tabs, too: in attributes a parser reads bare ones as blanks.
+  return text.replace(/[&<>"'\t\n\r]/g, (char) => `&#${char.charCodeAt(0)};`);
 }
 
 /**

@@ -17,6 +17,12 @@ test("escaped text survives a parser unchanged", () => {
   assert.equal(element(xml("t", {}, escapeXml(text))).textContent, text);
 });
 
+test("line breaks and tabs survive in attributes and in text", () => {
+  const text = "a\nb\tc\rd";
+  const parsed = element(xml("t", { a: text }, escapeXml(text)));
+  assert.deepEqual([parsed.getAttribute("a"), parsed.textContent], [text, text]);
+});
+
 test("a character that would end the stream is named, with its place", () => {
   assert.throws(() => escapeXml("ab\bc"), /U\+0008 at position 2/);
   assert.throws(() => escapeXml("\uffff"), /U\+FFFF at position 0/);
