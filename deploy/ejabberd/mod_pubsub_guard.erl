@@ -74,6 +74,7 @@ depends(_Host, _Opts) ->
 mod_opt_type(access) -> econf:acl();
 mod_opt_type(uncounted) -> econf:acl();
 mod_opt_type(service) -> econf:host();
+mod_opt_type(forget_subscriptions) -> econf:bool();
 mod_opt_type(max_subscriptions) -> econf:pos_int(infinity);
 mod_opt_type(max_sessions_per_address) -> econf:pos_int(infinity);
 mod_opt_type(memory) -> econf:timeout(second).
@@ -83,6 +84,7 @@ mod_options(Host) ->
     [{access, none},
      {uncounted, none},
      {service, <<"pubsub.", Host/binary>>},
+     {forget_subscriptions, false},
      {max_subscriptions, 200},
      {max_sessions_per_address, 200},
      {memory, timer:hours(24)}].
@@ -147,7 +149,7 @@ clean(Host) ->
     case dead_subscriptions(Host) of
         {ok, []} -> ok;
         {ok, Dead} ->
-            lists:foreach(fun unsubscribe/1, Dead),
+            unsubscribe(Dead),
             ?LOG_INFO("~ts: removed ~b subscriptions of sessions that are not there",
                       [Host, length(Dead)]);
         unknown -> ok
@@ -414,14 +416,17 @@ c2s_terminated(#{ip := {IP, _}, lserver := Host} = State, _Reason) ->
 c2s_terminated(State, _Reason) ->
     State.
 
-%% What was subscribed by full JID goes with its session, and not with the last one of the user.
+%% What was subscribed by full JID goes with its session, and what was by bare JID with the last one
+%% of the user, where it is to be forgotten.
 -spec sm_remove_connection_hook(ejabberd_sm:sid(), jid:jid(), ejabberd_sm:info()) -> ok.
 sm_remove_connection_hook(_SID, JID, _Info) ->
     {User, Host, Resource} = jid:tolower(JID),
-    case dead_subscriptions(User, Host, Resource) of
-        {ok, Dead} -> lists:foreach(fun unsubscribe/1, Dead);
-        unknown -> ok
-    end.
+    lists:foreach(fun(Each) ->
+                          case dead_subscriptions(User, Host, Each) of
+                              {ok, Dead} -> unsubscribe(Dead);
+                              unknown -> ok
+                          end
+                  end, [Resource, <<>>]).
 
 -spec count(term()) -> non_neg_integer().
 count(Address) ->
@@ -575,21 +580,34 @@ dead_subscriptions(User, Host, Resource) ->
                             nodeidx = '_', items = '_', affiliation = '_'},
     try mnesia:dirty_select(pubsub_state, [{Pattern, [{'=/=', '$4', []}], ['$_']}]) of
         States ->
-            Found = [JID || #pubsub_state{stateid = {{_, _, R}, _} = JID} <- States, R =/= <<>>],
             {ok, [{JID, Index, Service}
-                  || {{U, H, R} = JID, Index} <- Found,
-                     ejabberd_sm:get_session_sid(U, H, R) == none,
+                  || #pubsub_state{stateid = {JID, Index}} <- States,
+                     is_dead(JID),
                      #pubsub_node{nodeid = {Service, _}}
                          <- mnesia:dirty_index_read(pubsub_node, Index, #pubsub_node.id)]}
     catch
         exit:{aborted, _} -> unknown
     end.
 
--spec unsubscribe(dead()) -> term().
-unsubscribe({JID, Index, Service}) ->
-    Subscriber = jid:make(JID),
-    mod_pubsub:node_action(Service, <<"flat">>, unsubscribe_node,
-                           [Index, Subscriber, Subscriber, all]).
+-spec is_dead(jid:ljid()) -> boolean().
+is_dead({User, Host, <<>>}) ->
+    lists:member(Host, guarded_hosts()) andalso option(Host, forget_subscriptions)
+        andalso ejabberd_sm:get_user_resources(User, Host) == [];
+is_dead({User, Host, Resource}) ->
+    ejabberd_sm:get_session_sid(User, Host, Resource) == none.
+
+-spec unsubscribe([dead()]) -> ok.
+unsubscribe(Dead) ->
+    lists:foreach(fun({JID, Index, Service}) ->
+                          Subscriber = jid:make(JID),
+                          mod_pubsub:node_action(Service, <<"flat">>, unsubscribe_node,
+                                                 [Index, Subscriber, Subscriber, all])
+                  end, Dead),
+    %% A user may have come back meanwhile and found his subscription: it is gone, and he has to make
+    %% it again, as pages do when they lose their stream.
+    lists:foreach(fun({User, Host, <<>>}) -> ejabberd_sm:kick_user(User, Host);
+                     (_) -> ok
+                  end, lists:usort([JID || {JID, _, _} <- Dead])).
 
 -spec db_type(binary()) -> atom().
 db_type(Host) ->

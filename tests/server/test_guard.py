@@ -157,11 +157,15 @@ def crash(guarded: Guarded) -> str:
     guest = guarded.stream(GUESTS)
     guest.log_in("crash")
     guest.request(subscribe(SERVICE, "/guard/crash", f"crash@{GUESTS}/page"))
-    assert subscribers(publisher, "/guard/crash") == [f"crash@{GUESTS}/page"]
+    user = guarded.stream(USERS)
+    user.log_in("16", guarded.token("16"))
+    user.request(subscribe(SERVICE, "/guard/crash", f"16@{USERS}"))
+    both = [f"16@{USERS}", f"crash@{GUESTS}/page"]
+    assert sorted(subscribers(publisher, "/guard/crash")) == both
     token = guarded.token("15", sid="s")
     assert publisher.request(end("15", session="s")).get("type") == "result"
     guarded.ejabberd.kill()
-    for stream in (publisher, guest):
+    for stream in (publisher, guest, user):
         stream.vanish()
     guarded.ejabberd.start()
     return token
@@ -593,16 +597,27 @@ def test_what_a_crash_of_ejabberd_leaves_behind_is_removed_when_it_starts(
     assert subscribers(publisher, "/guard/crash") == []
 
 
-def test_a_users_subscription_by_full_jid_goes_with_its_session(
+def test_a_users_subscriptions_go_with_his_sessions(
     user: Callable, publisher: WebSocketStream
 ) -> None:
-    create(publisher, "/guard/full")
-    stream = user("17")
+    """By full JID with that one, by bare JID with the last one."""
+    create(publisher, "/guard/leaving")
+    stream, other = user("17"), user("17", "other")
     bare = stream.jid.partition("/")[0]
     for jid in (stream.jid, bare):
-        assert stream.request(subscribe(SERVICE, "/guard/full", jid)).get("type") == "result"
+        assert stream.request(subscribe(SERVICE, "/guard/leaving", jid)).get("type") == "result"
     stream.vanish()
-    until(lambda: subscribers(publisher, "/guard/full") == [bare], "only his bare JID is left")
+    until(lambda: subscribers(publisher, "/guard/leaving") == [bare], "only his bare JID is left")
+    other.vanish()
+    until(lambda: subscribers(publisher, "/guard/leaving") == [], "nothing is left")
+
+
+@pytest.mark.usefixtures("crash")
+def test_what_a_crash_leaves_of_users_is_removed(
+    guarded: Guarded, publisher: WebSocketStream
+) -> None:
+    guarded.says(f"{USERS}: removed 1 subscriptions of sessions that are not there")
+    assert subscribers(publisher, "/guard/crash") == []
 
 
 # The Python side
