@@ -119,7 +119,8 @@ class XMPPBackend(BaseBackend):
 
     def configure_node(self, node: str, configuration: Mapping[str, Any]) -> Future[None]:
         fields = valid_configuration(configuration)
-        return self._request(node, stanzas.configure(self._service, valid_node(node), fields))
+        request = stanzas.configure(self._service, valid_node(node), fields)
+        return self._request(node, self._as_subscriber(request, node, fields))
 
     def delete_node(self, node: str) -> Future[None]:
         return self._request(node, stanzas.delete(self._service, valid_node(node)))
@@ -224,7 +225,19 @@ class XMPPBackend(BaseBackend):
 
     def _creation(self, node: str, configuration: Mapping[str, Any]) -> stanzas.Request[None]:
         fields = valid_configuration({**self._node_defaults, **configuration})
-        return stanzas.create(self._service, node, fields)
+        return self._as_subscriber(stanzas.create(self._service, node, fields), node, fields)
+
+    def _as_subscriber(
+        self, request: stanzas.Request[None], node: str, fields: Mapping[str, Any]
+    ) -> stanzas.Request[None]:
+        """Where subscribers publish ejabberd lets nobody else, the owner neither (as of 23.01).
+
+        Events are for those of his streams that have sent presence; no stream of ours does.
+        """
+        if fields.get("publish_model") != "subscribers":
+            return request
+        states = {self._account.jid: "subscribed"}
+        return replace(request, also=stanzas.set_subscriptions(self._service, node, states))
 
     def _ensured(self, node: str, created: Future[None] | None = None) -> None:
         with self._ensuring_lock:

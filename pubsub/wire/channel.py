@@ -139,6 +139,8 @@ class Channel:
             self._note(request.node, pending.future)
         elif request.deletes:
             self._nodes.pop(request.node, None)
+        if request.also is not None:
+            self.ask(Pending(request.also, Future(), prepares=pending.prepares or pending))
 
     def ping(self) -> Future[Any]:
         """Ask the server for a sign of life."""

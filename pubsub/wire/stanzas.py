@@ -47,6 +47,7 @@ class Request(Generic[T]):
         that was done on this stream.
     :param creates: whether the node is there afterwards.
     :param deletes: whether the node is gone afterwards.
+    :param also: sent right behind it, whatever becomes of either.
     """
 
     type: str
@@ -61,6 +62,7 @@ class Request(Generic[T]):
     prepare: Callable[[], Request[None]] | None = None
     creates: bool = False
     deletes: bool = False
+    also: Request[None] | None = None
 
     def to_xml(self, id: str, mark: str = "") -> str:
         """The whole stanza, with the id that its answer will bear, and the mark of its sending."""

@@ -681,3 +681,18 @@ def test_requests_go_on_while_another_thread_publishes_many_rows(register):
         saved += 1
     many.join()
     assert saved > 1
+
+
+# publish_model
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_django_publishes_where_members_do(register, existing):
+    node = f"/test/members-{existing}"
+    if existing:
+        nodes.create(node).result(10)
+        nodes.configure(node, access_model="whitelist", publish_model="subscribers").result(10)
+    register(Author, node=node, access="private", publish_model="members")
+    author = Author.objects.create(name="Ada")
+    until(lambda: ids(node) == [str(author.pk)], "the item is there")
+    assert nodes.configuration(node).result(10)["publish_model"] == "subscribers"
