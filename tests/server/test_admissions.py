@@ -1,9 +1,11 @@
 """pubsub/admissions.py, rechecking.py, sessions.py and accounts.py against a real ejabberd."""
 
 import io
+import sqlite3
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -31,11 +33,11 @@ PERMISSION = "auth.view_user"
 
 
 @pytest.fixture
-def database(transactional_db, tmp_path):
+def database(db, tmp_path):
     """A database in a file: one in memory cannot be written and read by several threads."""
     memory = connections["default"]
-    with memory.cursor() as cursor:
-        cursor.execute("VACUUM INTO %s", [str(tmp_path / "db")])
+    with closing(sqlite3.connect(tmp_path / "db")) as copy:
+        memory.connection.backup(copy)
     settings = connections.settings["default"]
     before = dict(settings)
     settings.update(NAME=tmp_path / "db", OPTIONS={"timeout": 20})
@@ -97,7 +99,7 @@ class Page:
 
 @pytest.fixture
 def ada():
-    return User.objects.create_user("ada", password="ada's password")
+    return User.objects.create_user("ada")
 
 
 @pytest.fixture
@@ -303,7 +305,7 @@ def test_many_admissions_at_once_leave_one_row(rule, allowed):
 
 def test_who_subscribes_while_he_is_revoked_hears_nothing_after_it(rule, allowed, open_page):
     pages = [open_page(allowed) for _ in range(3)]
-    for _ in range(5):
+    for number in range(5):
         allowed.user_permissions.add(permission())
         assert admit(User.objects.get(pk=allowed.pk), rule.node)
         start, over = threading.Barrier(len(pages) + 1), threading.Event()
@@ -319,12 +321,13 @@ def test_who_subscribes_while_he_is_revoked_hears_nothing_after_it(rule, allowed
             start.wait(20)
             allowed.user_permissions.through.objects.all().delete()
             revoke(allowed, rule.node).result(20)
-            say(rule.node, "too late")
+            say(rule.node, f"too late {number}")
             assert (members(rule.node), subscribers(rule.node)) == ([], [])
             over.set()
             for each in storms:
                 each.result(20)
-        assert [page.events() for page in pages] == [[], [], []]
+        # What was the last item when they subscribed, they may have heard.
+        assert f"too late {number}" not in [event for page in pages for event in page.events()]
 
 
 def test_a_recheck_puts_out_whom_the_rule_does_not_allow_any_more(rule, allowed, open_page):
