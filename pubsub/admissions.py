@@ -24,7 +24,7 @@ from pubsub import nodes
 from pubsub.backends import get_backend
 from pubsub.conf import conf
 from pubsub.errands import after_commit, answer, run
-from pubsub.exceptions import PubSubError, RequestRefused
+from pubsub.exceptions import BackendError, PubSubError, RequestRefused
 from pubsub.identities import bare_jid, jid_of, key_of_user, local_part
 from pubsub.items import valid_node
 from pubsub.rules import allows, rule_of
@@ -72,7 +72,7 @@ def admit(user: Any, node: str) -> bool:
             same.filter(pk=row.pk).delete()
             return False
         _make_member(jid, node)
-    except RequestRefused:
+    except (RequestRefused, BackendError):
         same.filter(pk=row.pk).delete()
         raise
     except PubSubError:

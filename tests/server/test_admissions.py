@@ -21,6 +21,7 @@ from pubsub.conf import conf
 from pubsub.credentials import make_credentials
 from pubsub.exceptions import AuthenticationError, StreamError
 from pubsub.models import Admission
+from pubsub.publications import PUBLISH_MODELS
 from pubsub.wire.bosh import open_bosh
 from tests.visitors import subscribe
 from tests.waiting import until
@@ -74,8 +75,20 @@ class Page:
     def subscribe(self, node, jid=""):
         """The condition with which the server refuses; empty: it does not."""
         jid = jid or self.jid.partition("/")[0]
-        answer = self.session.request(subscribe(conf.pubsub_host, node, jid))
-        error = answer.getTag("error")
+        return self.refusal(subscribe(conf.pubsub_host, node, jid))
+
+    def publish(self, node):
+        """As :meth:`subscribe`."""
+        return self.refusal(
+            f'<iq xmlns="jabber:client" type="set" id="i" to="{conf.pubsub_host}">'
+            f'<pubsub xmlns="http://jabber.org/protocol/pubsub"><publish node="{node}">'
+            '<item id="own"><entry xmlns="http://www.w3.org/2005/Atom"/></item></publish></pubsub>'
+            "</iq>"
+        )
+
+    def refusal(self, request):
+        """The conditions of an answer; empty: it is no error."""
+        error = self.session.request(request).getTag("error")
         return "" if error is None else " ".join(c.getName() for c in error.getChildren())
 
     def events(self):
@@ -477,3 +490,23 @@ def test_the_command_asks_about_one_user(rule, allowed):
     call_command("pubsub_recheck", "--user", str(allowed.pk), stdout=out)
     assert out.getvalue() == f"user {allowed.pk} is out of {rule.node}\n"
     assert members(rule.node) == []
+
+
+def test_who_was_let_in_publishes_where_members_may_until_he_is_revoked(rule, allowed, open_page):
+    nodes.configure(rule.node, publish_model=PUBLISH_MODELS["members"]).result(10)
+    admit(allowed, rule.node)
+    page, stranger = open_page(allowed), open_page(User.objects.create_user("bo"))
+    assert "forbidden" in page.publish(rule.node)  # he has to be subscribed
+    page.subscribe(rule.node)
+    assert page.publish(rule.node) == ""
+    assert "forbidden" in stranger.publish(rule.node)
+    allowed.user_permissions.through.objects.all().delete()
+    revoke(allowed, rule.node).result(10)
+    assert "forbidden" in page.publish(rule.node)
+
+
+def test_only_django_publishes_where_nothing_else_was_said(rule, allowed, open_page):
+    admit(allowed, rule.node)
+    page = open_page(allowed)
+    page.subscribe(rule.node)
+    assert "forbidden" in page.publish(rule.node)

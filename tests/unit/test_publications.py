@@ -648,6 +648,8 @@ def test_a_tracked_row_of_a_log_is_never_retracted(sent, register):
         ({"expire": timedelta(hours=1)}, {"item_expire": 3600}),
         ({"access": "open"}, {"access_model": "open"}),
         ({"access": "private"}, {"access_model": "whitelist"}),
+        ({"publish_model": "publishers"}, {"publish_model": "publishers"}),
+        ({"publish_model": "members"}, {"publish_model": "subscribers"}),
         (
             {"max_items": 1, "expire": 2.0, "access": "private"},
             {"max_items": 1, "item_expire": 2, "access_model": "whitelist"},
