@@ -169,12 +169,15 @@ class Stack:
         self._resources.enter_context(files.locked(self.folder))
         atexit.register(self.stop)
         programs = files.find_programs(PROGRAMS | (NGINX if self.with_nginx else {}))
+        libraries = erlang_libraries()
+        compile_guard(self.folder / "ebin", programs["erlc"], libraries)
+        # Late, for somebody else may take what is free now.
         self.ports = self.wanted_ports.resolved()
         password = files.password(self.folder / "password")
         hosts = ["localhost", GUEST_DOMAIN, USER_DOMAIN, PUBSUB_HOST]
         server_pem, ca_pem = files.certificate(self.folder, hosts, programs["openssl"])
         key = files.jwt_key(self.folder)
-        self._ejabberd = self._prepare_ejabberd(programs, password, server_pem)
+        self._ejabberd = self._prepare_ejabberd(programs["erl"], libraries, password, server_pem)
         self._nginx = self._prepare_nginx(programs["nginx"]) if self.with_nginx else None
         http = f"{LOOPBACK}:{self.ports.http}"
         self.settings = {
@@ -197,11 +200,7 @@ class Stack:
 
     # Private
 
-    def _prepare_ejabberd(
-        self, programs: Mapping[str, str], password: str, server_pem: Path
-    ) -> Child:
-        libraries = erlang_libraries()
-        compile_guard(self.folder / "ebin", programs["erlc"], libraries)
+    def _prepare_ejabberd(self, erl: str, libraries: str, password: str, server_pem: Path) -> Child:
         macros: dict[str, str | int] = {
             "C2S_IP": LOOPBACK,
             "C2S_PORT": self.ports.xmpp,
@@ -218,20 +217,8 @@ class Stack:
             "ejabberd",
             # No -sname: without distribution there is no cookie, and no epmd is left behind.
             # Paths are relative to the folder, so none needs Erlang's quoting.
-            [
-                programs["erl"],
-                "-noinput",
-                "-pa",
-                "ebin",
-                "-mnesia",
-                "dir",
-                '"spool"',
-                "+K",
-                "true",
-                "+sbwt",
-                "none",
-            ]
-            + ["-s", "ejabberd", "-eval", REGISTER_ACCOUNTS],
+            [erl, "-noinput", "-pa", "ebin", "-mnesia", "dir", '"spool"', "+K", "true"]
+            + ["+sbwt", "none", "-s", "ejabberd", "-eval", REGISTER_ACCOUNTS],
             folder=self.folder,
             environment={
                 "EJABBERD_CONFIG_PATH": "ejabberd.yml",

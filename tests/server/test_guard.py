@@ -602,13 +602,14 @@ def test_a_users_subscriptions_go_with_his_sessions(
 ) -> None:
     """By full JID with that one, by bare JID with the last one."""
     create(publisher, "/guard/leaving")
-    stream, other = user("17"), user("17", "other")
-    bare = stream.jid.partition("/")[0]
-    for jid in (stream.jid, bare):
+    page, phone = user("17"), user("17", "phone")
+    bare = page.jid.partition("/")[0]
+    for stream, jid in ((page, page.jid), (page, bare), (phone, phone.jid)):
         assert stream.request(subscribe(SERVICE, "/guard/leaving", jid)).get("type") == "result"
-    stream.vanish()
-    until(lambda: subscribers(publisher, "/guard/leaving") == [bare], "only his bare JID is left")
-    other.vanish()
+    page.vanish()
+    left = [bare, phone.jid]
+    until(lambda: subscribers(publisher, "/guard/leaving") == left, "only the page's has gone")
+    phone.vanish()
     until(lambda: subscribers(publisher, "/guard/leaving") == [], "nothing is left")
 
 
@@ -618,6 +619,25 @@ def test_what_a_crash_leaves_of_users_is_removed(
 ) -> None:
     guarded.says(f"{USERS}: removed 1 subscriptions of sessions that are not there")
     assert subscribers(publisher, "/guard/crash") == []
+
+
+def test_only_subscriptions_of_the_dead_are_told(
+    guest: Callable, publisher: WebSocketStream
+) -> None:
+    create(publisher, "/guard/living")
+    living = guest()
+    for jid in (living.jid, living.jid.partition("/")[0]):
+        assert living.request(subscribe(SERVICE, "/guard/living", jid)).get("type") == "result"
+
+    def dead() -> str:
+        return publisher.request(iq("get", USERS, STATUS)).find(f"{{{GUARD}}}status").get("dead")
+
+    until(lambda: dead() == "0", "those of other tests have gone")
+    owner = f'<pubsub xmlns="{PUBSUB}#owner"><subscriptions node="/guard/living">'
+    for state, told in (("subscribed", "1"), ("none", "0")):
+        ghost = f'<subscription jid="ghost@{GUESTS}/page" subscription="{state}"/>'
+        publisher.request(iq("set", SERVICE, f"{owner}{ghost}</subscriptions></pubsub>"))
+        assert dead() == told
 
 
 # The Python side
