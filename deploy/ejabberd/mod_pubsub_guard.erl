@@ -43,10 +43,10 @@
                 children = [] :: list()}).
 
 %% What has been said by <end/>: tokens of a user, or those of one session of his in Django (none is
-%% <<>>), that were issued at a time or before it are refused.
--record(pubsub_guard_end, {key :: {binary(), binary(), binary()},
-                           before :: float() | all,
-                           at :: integer()}).
+%% <<>>), that were issued at a time or before it are refused.  (The atoms are for patterns.)
+-record(pubsub_guard_end, {key :: {binary() | '$1', binary(), binary() | '$2'},
+                           before :: float() | all | '_',
+                           at :: integer() | '$3'}).
 
 -type state() :: ejabberd_c2s:state().
 -type refusal() :: {deny, What :: iodata(), Error :: tuple()}.
@@ -89,7 +89,7 @@ mod_options(Host) ->
      {max_sessions_per_address, 200},
      {memory, timer:hours(24)}].
 
--spec mod_doc() -> map().
+-spec mod_doc() -> #{desc := binary()}.
 mod_doc() ->
     #{desc => <<"Keeps browsers to what django-pubsub's pages need, and ends the sessions of users "
                 "who have logged out of Django.  The options are explained in django-pubsub's "
