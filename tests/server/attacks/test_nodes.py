@@ -55,6 +55,22 @@ def test_publishing_to_a_node_that_does_not_exist_yet_creates_none(attacker, sit
     log.says("Refused", attacker.jid, "publish at", unborn)
 
 
+def test_publishing_where_members_publish_is_refused_to_others(attacker, visit, site, log):
+    node = f"/members/{secrets.token_hex(8)}"
+    fields = {"access_model": "whitelist", "publish_model": "subscribers"}
+    site.ask(stanzas.create(SERVICE, node, fields))
+    site.ask(stanzas.set_affiliations(SERVICE, node, {ADA: "member"}))
+    ada = visit("user", "77")
+    ada.pubsub("set", f'<subscribe node="{node}" jid="{ada.bare}"/>')
+    for who, condition in ((attacker, "forbidden"), (ada, "")):
+        item = f'<item id="{who.bare}"><entry xmlns="urn:x">hello</entry></item>'
+        answer = who.pubsub("set", f'<publish node="{node}">{item}</publish>')
+        assert refusal(answer) == condition
+    assert list(site.items(node)) == [ADA]
+    log.says("Refused", attacker.jid, "publish at", node)
+    site.ask(stanzas.delete(SERVICE, node))
+
+
 def test_retracting_an_item_is_refused(attacker, site, log):
     content = f'<retract node={quoteattr(site.node)} notify="true"><item id="first"/></retract>'
     assert refusal(attacker.pubsub("set", content)) == "forbidden"
