@@ -171,6 +171,10 @@ class BoshVisitor:
             abort(self._connection.sock)
         self._connection.close()
 
+    def post(self, text: str) -> ET.Element:
+        """Send something; returns what the server says with it."""
+        return self._post(children=text)
+
     def _request(self, text: str) -> ET.Element:
         """The answer to a request, whatever is said before it."""
         body = self._post(children=text)

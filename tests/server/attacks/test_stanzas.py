@@ -181,7 +181,13 @@ def refused_or_ended(attacker):
 def test_what_is_no_xml_ends_the_session_of_a_bosh_request(stack, name):
     there = urlsplit(stack.settings["PUBSUB_BOSH_URL"])
     opening = f'<body xmlns="{BOSH}" rid="1" to="{GUESTS}" wait="1" hold="1" ver="1.6">'
-    for text in (BROKEN[name], f"{opening}{BROKEN[name]}</body>", LAUGHS + f"{opening}&j;</body>"):
+    deep = "<a>" * 10_000 + "</a>" * 10_000
+    for text in (
+        BROKEN[name],
+        f"{opening}{BROKEN[name]}</body>",
+        f"{LAUGHS}{opening}&j;</body>",
+        deep,
+    ):
         connection = http.client.HTTPConnection(there.netloc, timeout=20)
         connection.request("POST", there.path, text.encode())
         answer = connection.getresponse()
@@ -189,6 +195,15 @@ def test_what_is_no_xml_ends_the_session_of_a_bosh_request(stack, name):
         connection.close()
         assert answer.status in (400, 404) or "terminate" in said
         assert "sid=" not in said or "terminate" in said
+
+
+def test_elements_nested_beyond_measure_in_a_bosh_request_harm_nobody(stack, site, log):
+    deep = "<a>" * 10_000 + "</a>" * 10_000
+    visitor = BoshVisitor(stack.settings, site.node, OUTSIDE)
+    visitor.post(deep)  # no stanza at all
+    visitor.post(ping(deep))
+    visitor.vanish()
+    log.says("Refused", visitor.jid, "elements in elements")
 
 
 def test_a_bosh_session_of_somebody_else_is_not_to_be_had(stack, site):
