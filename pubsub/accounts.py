@@ -24,7 +24,8 @@ from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from pubsub.backends import get_backend
-from pubsub.errands import after_commit, run
+from pubsub.errands import after_commit, insist
+from pubsub.exceptions import PubSubError
 from pubsub.identities import jid_of, key_of_user
 from pubsub.instances import key_of
 from pubsub.rechecking import recheck_user, recheck_users
@@ -157,10 +158,10 @@ def _end_all(user: Any, using: str) -> None:
 
 def _recheck(user: Any, using: str) -> None:
     key = key_of_user(user)
+    what = f"ask the rules of private nodes again about user {key}"
+    remedy = f"manage.py pubsub_recheck --user {key}"
     _begin(
-        lambda: after_commit(partial(run, recheck_user, key), using),
-        f"ask the rules of private nodes again about user {key}",
-        f"manage.py pubsub_recheck --user {key}",
+        lambda: after_commit(lambda: _insist(what, remedy, recheck_user, key), using), what, remedy
     )
 
 
@@ -169,13 +170,24 @@ def _recheck_many(keys: Callable[[], list[str] | None] | None, using: str) -> No
 
     :param keys: called behind the request.
     """
-    _begin(
-        lambda: after_commit(
-            lambda: run(lambda: recheck_users(None if keys is None else keys())), using
-        ),
-        "ask the rules of private nodes again",
-        "manage.py pubsub_recheck",
-    )
+    what, remedy = "ask the rules of private nodes again", "manage.py pubsub_recheck"
+
+    def ask() -> None:
+        recheck_users(None if keys is None else keys())
+
+    _begin(lambda: after_commit(partial(_insist, what, remedy, ask), using), what, remedy)
+
+
+def _insist(what: str, remedy: str, errand: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Do something as soon as the server is there."""
+
+    def report(error: PubSubError) -> None:
+        logger.error(
+            "Could not %s yet: %s. It is tried again while this process lives; else run %s",
+            *(what, error, remedy),
+        )
+
+    return insist(errand, *args, report=report)
 
 
 def _begin(act: Callable[[], Future[Any]], what: str, remedy: str) -> None:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from functools import partial
+from threading import Timer
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -17,13 +19,17 @@ from django.db import connections
 from pubsub.backends import get_backend
 from pubsub.commits import Promise, on_commit, waits_for_commit
 from pubsub.conf import conf
-from pubsub.exceptions import RequestTimeout
+from pubsub.exceptions import PubSubError, RequestTimeout, StreamError
 from pubsub.futures import failed, follow
+from pubsub.wire.backoff import delay
 
 T = TypeVar("T")
 
 #: How many are under way at a time.
 THREADS = 4
+
+#: The server could not be asked, and perhaps can be later.
+AWAY = (StreamError, RequestTimeout)
 
 
 def run(errand: Callable[..., T], *args: Any) -> Future[T]:
@@ -38,6 +44,19 @@ def run(errand: Callable[..., T], *args: Any) -> Future[T]:
         return _threads.submit(_with_clean_hands, errand, *args)
     except RuntimeError as error:  # the interpreter is about to exit, and takes none any more
         return failed(error)
+
+
+def insist(
+    errand: Callable[..., T], *args: Any, report: Callable[[PubSubError], None]
+) -> Future[T]:
+    """Do as :func:`run`, and again for as long as the server is away, or until the process ends.
+
+    :param report: told why, once, when that has to be.
+    """
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+    _attempt(outcome, partial(run, errand, *args), report, 0)
+    return outcome
 
 
 def after_commit(act: Callable[[], Future[T]], using: str | None) -> Future[T]:
@@ -72,6 +91,26 @@ def answer(future: Future[T]) -> T:
 
 
 # Private
+
+
+def _attempt(
+    outcome: Future[T],
+    begin: Callable[[], Future[T]],
+    report: Callable[[PubSubError], None],
+    failures: int,
+) -> None:
+    def ended(attempt: Future[T]) -> None:
+        error = attempt.exception()
+        if not isinstance(error, AWAY):
+            follow(outcome, attempt)
+            return
+        if failures == 0:
+            report(error)
+        again = Timer(delay(failures + 1), _attempt, (outcome, begin, report, failures + 1))
+        again.daemon = True
+        again.start()
+
+    begin().add_done_callback(ended)
 
 
 class _Deferred(Promise[T]):

@@ -23,6 +23,7 @@ from pubsub.exceptions import AuthenticationError, StreamError
 from pubsub.models import Admission
 from pubsub.publications import PUBLISH_MODELS
 from pubsub.wire.bosh import open_bosh
+from tests.proxy import Proxy
 from tests.visitors import subscribe
 from tests.waiting import until
 
@@ -423,6 +424,23 @@ def test_a_groups_right_that_goes_puts_its_members_out(rule, ada, take_away):
     admit(User.objects.get(pk=ada.pk), rule.node)
     take_away(ada, group)
     until(lambda: members(rule.node) == [], "she is out")
+
+
+def test_a_right_that_goes_while_the_server_is_away_is_taken_when_it_is_back(
+    stack, rule, allowed, xmpp_settings, caplog
+):
+    admit(allowed, rule.node)
+    with Proxy(stack.ports.xmpp) as proxy:
+        proxy.go_down()
+        xmpp_settings.XMPP_TIMEOUT = 0.5
+        xmpp_settings.XMPP_PORT = proxy.port
+        allowed.user_permissions.clear()
+        until(lambda: "It is tried again" in caplog.text, "nobody answers")
+        proxy.come_up()
+        until(lambda: Admission.objects.count() == 0, "he is out")
+        assert members(rule.node) == []
+        xmpp_settings.XMPP_TIMEOUT = 10
+        xmpp_settings.XMPP_PORT = stack.ports.xmpp
 
 
 def test_what_is_rolled_back_takes_nothing_away(rule, allowed):

@@ -47,11 +47,11 @@ def begun(monkeypatch):
     """The errands that were begun: what, and about whom."""
     begun = []
 
-    def run(errand, *arguments):
+    def insist(errand, *arguments, report):
         begun.append(arguments[0] if arguments else errand)
         return resolved(None)
 
-    monkeypatch.setattr(accounts, "run", run)
+    monkeypatch.setattr(accounts, "insist", insist)
     return begun
 
 
@@ -221,7 +221,7 @@ def test_a_failure_breaks_no_save_and_says_what_to_run(ada, server, caplog, monk
     ada.save()
     assert f"Could not end the XMPP sessions of {ada.pk}@users.localhost" in caplog.text
     assert "To make up for it: pubsub.end_sessions(user)" in caplog.text
-    monkeypatch.setattr(accounts, "run", lambda *a: 1 / 0)
+    monkeypatch.setattr(accounts, "insist", lambda *a, report: 1 / 0)
     ada.save()
     assert f"To make up for it: manage.py pubsub_recheck --user {ada.pk}" in caplog.text
 

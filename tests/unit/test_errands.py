@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 
 from pubsub import errands
-from pubsub.errands import after_commit, answer, run
+from pubsub.errands import after_commit, answer, insist, run
 from pubsub.exceptions import ConnectError, RequestTimeout
 from pubsub.futures import failed, resolved
 
@@ -21,6 +21,27 @@ def test_an_errand_runs_in_a_thread_of_its_own():
 
 def test_an_errand_that_fails_says_so():
     assert isinstance(run(lambda: 1 / 0).exception(10), ZeroDivisionError)
+
+
+def test_an_errand_is_done_when_the_server_is_back(monkeypatch):
+    outcomes = iter([ConnectError("here:1", "nobody"), RequestTimeout("silent"), "done"])
+    reports = []
+    monkeypatch.setattr(errands, "delay", lambda failures: 0)
+
+    def errand(argument):
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return f"{argument} {outcome}"
+
+    assert insist(errand, "all", report=reports.append).result(10) == "all done"
+    assert [type(report) for report in reports] == [ConnectError]
+
+
+def test_an_errand_that_fails_by_itself_is_not_done_again():
+    reports = []
+    assert isinstance(insist(lambda: 1 / 0, report=reports.append).exception(10), ZeroDivisionError)
+    assert reports == []
 
 
 def test_at_the_exit_no_errand_is_begun(monkeypatch):
