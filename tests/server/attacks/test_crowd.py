@@ -5,10 +5,12 @@ import base64
 import os
 import secrets
 import struct
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from tests.server.attacks.conftest import GUESTS
 from tests.visitors import BOSH, WebSocketStream, auth
+from tests.waiting import until
 
 #: Where the crowd comes from; it is full in the end.
 CROWD, NEIGHBOUR = "127.0.0.12", "127.0.0.13"
@@ -42,13 +44,15 @@ def frame(text: str) -> bytes:
 
 
 async def heard(reader: asyncio.StreamReader, *words: bytes) -> bytes:
-    """What the server says until one of some words is in it, or until it ends."""
+    """What the server says until one of some words is in it, or until nothing comes any more."""
     said = b""
-    while not any(word in said for word in words):
-        data = await asyncio.wait_for(reader.read(65536), 20)
-        if not data:
-            break
-        said += data
+    # ejabberd 23.01 closes one WebSocket in some thousands, or loses its first frame.
+    with suppress(asyncio.TimeoutError, OSError):
+        while not any(word in said for word in words):
+            data = await asyncio.wait_for(reader.read(65536), 6)
+            if not data:
+                break
+            said += data
     return said
 
 
@@ -116,5 +120,19 @@ def test_of_a_thousand_sessions_from_one_address_the_surplus_is_refused(stack, s
     outcomes = asyncio.run(attack())
     let_in, refused = (sum(word in said for said in outcomes) for word in OUTCOMES)
     assert let_in == BOUND
-    assert refused >= SESSIONS - BOUND - 5  # one WebSocket in 5,000 is closed at once, whoever's
+    assert refused >= SESSIONS - BOUND - 5  # some are lost, see above
     log.says("Refused: the login of", CROWD, "200 sessions already")
+    until(lambda: has_logged_a_login(stack, log), "the log keeps up again")
+
+
+def has_logged_a_login(stack, log):
+    """Whether the log tells of somebody who logs in now: in a rush Erlang's logger drops lines."""
+    name = secrets.token_hex(8)
+    stream = WebSocketStream(stack.settings["PUBSUB_WEBSOCKET_URL"], GUESTS, NEIGHBOUR)
+    stream.ask(auth(name))
+    stream.vanish()
+    try:
+        until(lambda: name in log.text, "the log tells of it", 0.5)
+    except AssertionError:
+        return False
+    return True

@@ -17,7 +17,7 @@ from tests.unit.fuzz import values
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SOME = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OPTIONS = [name for name in vars(Publication) if name.islower() and not name.startswith("_")]
 CALLS = {
     "create": lambda node, value: nodes.create(node, **value),

@@ -18,7 +18,7 @@ from tests.unit.fuzz import values
 from tests.unit.wire.nodes import parse
 
 PUBSUB = "{http://jabber.org/protocol/pubsub}"
-SOME = settings(max_examples=50)  # each of them builds trees
+SOME = settings(max_examples=30)  # each of them builds trees
 ATOM = "{http://www.w3.org/2005/Atom}"
 SERVICE = "pubsub.example.org"
 

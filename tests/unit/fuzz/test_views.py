@@ -13,7 +13,7 @@ from tests.unit.test_views import AUTHORIZE, CREDENTIALS, NODE, key, rule, serve
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.unit.test_views")]
 
-SOME = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SOME = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OWN = ("http://testserver", "https://testserver", "http://testserver/page?x")
 FOREIGN = (
     *("null", "", "http://evil.example", "http://testserver.evil.example", "//testserver"),

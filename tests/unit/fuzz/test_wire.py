@@ -20,7 +20,7 @@ from tests.unit.fuzz import values
 from tests.unit.wire.nodes import parse
 
 SERVICE = "pubsub.example.org"
-SOME = settings(max_examples=50)
+SOME = settings(max_examples=30)
 #: One request of each kind, so that each parser reads each answer.
 REQUESTS = (
     stanzas.publish(SERVICE, "/n", "<e/>", "1"),
