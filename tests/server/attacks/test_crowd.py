@@ -49,7 +49,7 @@ async def heard(reader: asyncio.StreamReader, *words: bytes) -> bytes:
     # ejabberd 23.01 closes one WebSocket in some thousands, or loses its first frame.
     with suppress(asyncio.TimeoutError, OSError):
         while not any(word in said for word in words):
-            data = await asyncio.wait_for(reader.read(65536), 6)
+            data = await asyncio.wait_for(reader.read(65536), 4)
             if not data:
                 break
             said += data
