@@ -94,7 +94,7 @@ def test_the_doctor_finds_nothing_wrong_with_it(tmp_path: Path) -> None:
     assert doctor.returncode == 0, doctor.stderr
     outcomes = {found["name"]: found["outcome"] for found in json.loads(doctor.stdout)}
     left_out = {name for name, outcome in outcomes.items() if outcome != "ok"}
-    assert left_out == {"credentials", "outbox"}  # which the demo has not
+    assert left_out == {"outbox"}  # which the demo has not
 
 
 def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:
