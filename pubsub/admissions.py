@@ -9,6 +9,7 @@ waits for rows that are on this way; whoever comes later hears the rule say no.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
@@ -50,38 +51,42 @@ def may_read(user: Any, node: str) -> bool:
     return not nodes.is_private(node)
 
 
-def admit(user: Any, node: str) -> bool:
+def admit(user: Any, node: str, *, within: float | None = None) -> bool:
     """Let a user in to a private node, if its rule allows it; waits for the server.
 
-    The node is created if need be.
-
     :param user: who is logged in.
+    :param within: seconds that the server may take; by default XMPP_TIMEOUT decides.
     :returns: whether he may subscribe now.
     :raises InvalidNode: for a name that no node can have.
-    :raises PubSubError: when the server cannot be told, within XMPP_TIMEOUT.
+    :raises RequestRefused: with ``item-not-found`` where there is no such node: it is not created.
+    :raises PubSubError: when the server cannot be told.
     """
     node = valid_node(node)
     if not allows(user, node):
         return False
     jid = jid_of(user)
     row = _rows().create(name=local_part(key_of_user(user)), node=node)
-    same = _rows().filter(name=row.name, node=node)
+    same = rows_of(row.name, node)
+    telling: Future[None] | None = None
     try:
         # Who takes the permission away after this finds the row, and waits for us.
         if not allows(find_user(key_of_user(user)), node):
             same.filter(pk=row.pk).delete()
             return False
-        _make_member(jid, node)
+        telling = nodes.set_affiliations(node, {jid: "member"})
+        answer(telling, within)
     except (RequestRefused, BackendError):
         same.filter(pk=row.pk).delete()
         raise
-    except PubSubError:
-        same.filter(pk=row.pk).update(is_settled=True)  # perhaps the server has heard of it
+    except PubSubError:  # perhaps the server has heard of it, or will
+        if telling is None or telling.cancelled():
+            same.filter(pk=row.pk).delete()
+        else:
+            telling.add_done_callback(lambda _: run(_settle, row))
         raise
-    if not same.filter(pk=row.pk).update(is_settled=True):
+    if not _settle(row):
         _put_out(jid, node)  # who revoked meanwhile has waited in vain, and gone on
         return False
-    same.filter(pk__lt=row.pk, is_settled=True).delete()
     return True
 
 
@@ -143,6 +148,16 @@ def find_user(key: str) -> Any:
         return None
 
 
+def end_subscriptions(node: str, jids: Iterable[str]) -> None:
+    """End some subscriptions, by the JIDs that they are of; perhaps others have ended them."""
+    try:
+        if states := dict.fromkeys(jids, "none"):
+            answer(nodes.set_subscriptions(node, states))
+    except RequestRefused as error:
+        if error.pubsub_condition != "not-subscribed":
+            raise
+
+
 # Private
 
 
@@ -159,14 +174,16 @@ def _is_under_way(rows: QuerySet[Any]) -> bool:
     return rows.filter(is_settled=False, at__gt=timezone.now() - longest).exists()
 
 
-def _make_member(jid: str, node: str) -> None:
-    try:
-        answer(nodes.set_affiliations(node, {jid: "member"}))
-    except RequestRefused as error:
-        if error.condition != "item-not-found":
-            raise
-        answer(nodes.create(node))
-        answer(nodes.set_affiliations(node, {jid: "member"}))
+def _settle(row: Any) -> bool:
+    """Nobody need wait any more for who was being let in; one row is enough to remember him.
+
+    :returns: whether nobody has put him out meanwhile, without waiting any longer.
+    """
+    same = rows_of(row.name, row.node)
+    is_there = bool(same.filter(pk=row.pk).update(is_settled=True))
+    if is_there:
+        same.filter(pk__lt=row.pk, is_settled=True).delete()
+    return is_there
 
 
 def _put_out(jid: str, node: str) -> None:
@@ -180,8 +197,7 @@ def _put_out(jid: str, node: str) -> None:
             members: dict[str, str] = answer(affiliations)
             if not left and bare not in map(bare_jid, members):
                 return
-            if left:
-                answer(nodes.set_subscriptions(node, dict.fromkeys(left, "none")))
+            end_subscriptions(node, left)
     except RequestRefused as error:
         if error.condition != "item-not-found":  # a node that is not there
             raise

@@ -73,15 +73,16 @@ def after_commit(act: Callable[[], Future[T]], using: str | None) -> Future[T]:
     return future
 
 
-def answer(future: Future[T]) -> T:
+def answer(future: Future[T], within: float | None = None) -> T:
     """The server's answer, which is awaited for as long as XMPP_TIMEOUT allows.
 
+    :param within: seconds that it may take instead.
     :raises PubSubError: what the Future fails with; RequestTimeout when nothing comes.
     """
-    for _attempt in range(2):
+    # A little more, so that whoever finds out why can tell.
+    for seconds in (conf.timeout + 1,) * 2 if within is None else (within,):
         try:
-            # A little more, so that whoever finds out why can tell.
-            return future.result(conf.timeout + 1)
+            return future.result(seconds)
         except NotYet:
             # What was sent already is not over: soon there will be an answer, or an error.
             if future.cancel():

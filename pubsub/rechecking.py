@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from pubsub import nodes
-from pubsub.admissions import find_user, put_out, rows_of
+from pubsub.admissions import end_subscriptions, find_user, put_out, rows_of
 from pubsub.backends import get_backend
 from pubsub.conf import conf
 from pubsub.errands import after_commit, answer, run
@@ -132,6 +132,4 @@ def _on_server(node: str) -> set[str]:
 def _end_subscriptions(node: str, jid: str) -> None:
     """End those of a guest, who is no member."""
     found = answer(nodes.subscriptions(node))
-    left = [subscription.jid for subscription in found if bare_jid(subscription.jid) == jid]
-    if left:
-        answer(nodes.set_subscriptions(node, dict.fromkeys(left, "none")))
+    end_subscriptions(node, [each.jid for each in found if bare_jid(each.jid) == jid])

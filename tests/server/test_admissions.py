@@ -19,7 +19,7 @@ from pubsub import authorize, end_sessions, errands, nodes, publish, recheck, re
 from pubsub.admissions import admit
 from pubsub.conf import conf
 from pubsub.credentials import make_credentials
-from pubsub.exceptions import AuthenticationError, StreamError
+from pubsub.exceptions import AuthenticationError, RequestRefused, StreamError
 from pubsub.models import Admission
 from pubsub.publications import PUBLISH_MODELS
 from pubsub.wire.bosh import open_bosh
@@ -198,11 +198,13 @@ def test_a_page_is_let_in_by_the_view(rule, allowed, client, open_page):
     assert open_page(allowed).subscribe(rule.node) == ""
 
 
-def test_a_node_that_is_not_there_is_made_for_who_may_read_it(rule, allowed):
+def test_a_node_that_is_not_there_lets_nobody_in_and_is_not_made(rule, allowed):
     nodes.delete(rule.node).result(10)
-    assert admit(allowed, rule.node)
-    assert nodes.configuration(rule.node).result(10)["access_model"] == "whitelist"
-    assert members(rule.node) == [jid(allowed)]
+    with pytest.raises(RequestRefused) as refused:
+        admit(allowed, rule.node)
+    assert refused.value.condition == "item-not-found"
+    assert rule.node not in nodes.names().result(10)
+    assert Admission.objects.count() == 0
 
 
 def test_revocation_is_complete_when_its_future_is(rule, allowed, open_page):

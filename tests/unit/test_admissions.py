@@ -1,13 +1,79 @@
 """pubsub/admissions.py and its like, without a server: what is refused before anything is sent."""
 
+from concurrent.futures import Future
+from itertools import cycle
+
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
-from pubsub import end_sessions, nodes, recheck, revoke
-from pubsub.admissions import find_user
-from pubsub.exceptions import BackendError, InvalidNode
+from pubsub import admissions, authorize, end_sessions, nodes, recheck, revoke, rules
+from pubsub.admissions import admit, find_user
+from pubsub.backends import get_backend
+from pubsub.backends.base import BaseBackend
+from pubsub.exceptions import (
+    BackendError,
+    ConnectError,
+    InvalidNode,
+    PubSubError,
+    RequestRefused,
+    RequestTimeout,
+)
+from pubsub.futures import failed, resolved
+from pubsub.models import Admission
+from pubsub.wire.answers import Subscription
 
 ADA = User(pk=5, username="ada")
+
+
+class Server(BaseBackend):
+    """Whose answers to set_affiliations() the test gives; who is subscribed, too."""
+
+    manages_nodes = True
+
+    def __init__(self):
+        self.telling = Future()
+        self.subscribers = cycle([["5@users.localhost"]])
+        self.ending = resolved(None)
+
+    def set_affiliations(self, node, affiliations):
+        return self.telling
+
+    def get_affiliations(self, node):
+        return resolved({})
+
+    def get_subscriptions(self, node):
+        return resolved([Subscription(jid, "subscribed") for jid in next(self.subscribers)])
+
+    def set_subscriptions(self, node, states):
+        return self.ending
+
+
+@pytest.fixture
+def server(settings):
+    settings.PUBSUB_BACKEND = f"{__name__}.Server"
+    return get_backend()
+
+
+@pytest.fixture
+def node():
+    """A node that everybody may read who is logged in."""
+
+    def may(user):
+        return True
+
+    authorize("/admissions")(may)
+    yield "/admissions"
+    rules.withdraw(may)
+
+
+@pytest.fixture
+def ada(db):
+    return User.objects.create_user("ada")
+
+
+def rows():
+    return list(Admission.objects.values_list("node", "is_settled"))
+
 
 CALLS = [
     lambda: revoke(ADA, "/a"),
@@ -56,3 +122,39 @@ def test_a_key_that_is_no_users_finds_nobody(key):
 def test_a_user_is_found_by_his_key():
     user = User.objects.create_user("ada")
     assert find_user(str(user.pk)) == user
+
+
+def test_what_the_server_was_not_told_in_time_leaves_nothing(server, node, ada):
+    with pytest.raises(RequestTimeout):
+        admit(ada, node, within=0)
+    assert (server.telling.cancelled(), rows()) == (True, [])
+
+
+def test_who_is_being_let_in_is_waited_for_until_the_server_has_answered(
+    server, node, ada, monkeypatch
+):
+    monkeypatch.setattr(admissions, "run", lambda errand, *args: errand(*args))
+    server.telling.set_running_or_notify_cancel()
+    for _ in range(3):
+        with pytest.raises(RequestTimeout):
+            admit(ada, node, within=0)
+    assert rows() == [(node, False)] * 3
+    server.telling.set_exception(ConnectError("here:1", "nobody"))
+    assert rows() == [(node, True)]
+
+
+def test_who_comes_back_whatever_is_done_is_said_to_be_there(server, node):
+    server.telling = resolved(None)
+    with pytest.raises(PubSubError, match="was not put out"):
+        admissions._put_out("5@users.localhost", node)
+
+
+def test_who_was_put_out_by_somebody_else_meanwhile_is_out(server, node):
+    server.telling = resolved(None)
+    server.subscribers = iter([["5@users.localhost/page"], []])
+    server.ending = failed(RequestRefused("bad-request", pubsub_condition="not-subscribed"))
+    admissions._put_out("5@users.localhost", node)
+    server.subscribers = iter([["5@users.localhost/page"], []])
+    server.ending = failed(RequestRefused("forbidden"))
+    with pytest.raises(RequestRefused, match="forbidden"):
+        admissions._put_out("5@users.localhost", node)
