@@ -28,6 +28,7 @@ from pubsub.errands import after_commit, answer, run
 from pubsub.exceptions import BackendError, PubSubError, RequestRefused
 from pubsub.identities import bare_jid, jid_of, key_of_user, local_part
 from pubsub.items import valid_node
+from pubsub.registry import pubsub as registry
 from pubsub.rules import allows, rule_of
 
 #: How often, in seconds, somebody looks whether an admission has come to its end.
@@ -43,12 +44,19 @@ def may_read(user: Any, node: str) -> bool:
 
     :param user: a user, or AnonymousUser, who may read what is open to all.
     :returns: what the node's rule says (:func:`pubsub.authorize`); without a rule, whether the
-        node is open.
+        node is known to be open.  It is not where a publication that may be private names its nodes
+        by row, and this may be one of them.
     :raises TypeError, InvalidNode: for what is no node.
+    :raises SynchronousOnlyOperation: when the rule asks the database where an event loop runs.
     """
     if rule_of(valid_node(node)) is not None:
         return allows(user, node)
-    return not nodes.is_private(node)
+    if nodes.wanted(node)["access_model"] != "open":
+        return False
+    return node in registry.publications_by_node or not any(
+        publication.names_nodes_by_row and publication.may_be_private
+        for publication in registry.publications
+    )
 
 
 def admit(user: Any, node: str, *, within: float | None = None) -> bool:

@@ -193,6 +193,12 @@ class Publication:
         return type(self).get_nodes is not Publication.get_nodes
 
     @cached_property
+    def may_be_private(self) -> bool:
+        """Whether not everybody may read some of the nodes, as far as the options can tell."""
+        has_hook = type(self).get_configuration is not Publication.get_configuration
+        return has_hook or self.configuration.get("access_model", "open") != "open"
+
+    @cached_property
     def is_log(self) -> bool:
         """Whether each save is an item of its own, and none is ever overwritten."""
         has_hook = type(self).get_item_id is not Publication.get_item_id

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    SynchronousOnlyOperation,
+)
 from django.http import Http404
 from django.urls.resolvers import RoutePattern
 
@@ -42,8 +47,12 @@ class Rule:
         name = getattr(function, "__qualname__", None) or repr(function)
         return f"{getattr(function, '__module__', '')}.{name}"
 
+    def matches(self, node: str) -> bool:
+        """Whether the pattern fits a node's name; no converter is asked, so it is so for ever."""
+        return self.pattern.regex.search(node) is not None
+
     def arguments(self, node: str) -> dict[str, Any] | None:
-        """What the pattern finds in a node's name, converted; None where it does not match."""
+        """What the pattern finds in a node's name, converted; None where a converter refuses it."""
         found = self.pattern.match(node)
         return None if found is None else dict(found[2])
 
@@ -60,6 +69,8 @@ def authorize(*patterns: str) -> Callable[[Function], Function]:
     The function is called with a user who is logged in and active, and with what the pattern found,
     and returns True or False.  What it raises counts as no, and is logged, as any other answer.
     The first pattern that matches decides; a private node that none matches is closed to all.
+    A pattern matches by the expressions of its converters: a name that one of them then refuses is
+    still the rule's, and the answer is no.
 
     :param patterns: of the whole name of a node, as in :func:`django.urls.path`; converters of the
         site's own have to be registered before.
@@ -94,13 +105,15 @@ def withdraw(function: Callable[..., bool]) -> None:
 @lru_cache(4096)
 def rule_of(node: str) -> Rule | None:
     """The rule that decides about a node; None where there is none."""
-    return next((rule for rule in _rules if rule.arguments(node) is not None), None)
+    return next((rule for rule in _rules if rule.matches(node)), None)
 
 
 def allows(user: Any, node: str) -> bool:
     """Whether the rule of a node lets a user read it; no where the node has none.
 
     :param user: any; who is anonymous or not active may not.
+    :raises SynchronousOnlyOperation: when the rule asks the database where an event loop runs: that
+        says nothing about the user.
     """
     rule = rule_of(node)
     is_user = getattr(user, "is_authenticated", False) and getattr(user, "is_active", False)
@@ -108,11 +121,13 @@ def allows(user: Any, node: str) -> bool:
         return False
     about = f"The rule {rule.name}, asked about user {user.pk} on {shortened(node)},"
     try:
-        arguments = rule.arguments(node)  # again: converters may ask the database
+        arguments = rule.arguments(node)
         answer: Any = arguments is not None and rule.function(user, **arguments)
     except (ObjectDoesNotExist, PermissionDenied, Http404) as error:
         logger.info("%s says no: %s: %s", about, type(error).__name__, error)
         return False
+    except SynchronousOnlyOperation:
+        raise
     except Exception:
         logger.exception("%s failed, which counts as no", about)
         return False

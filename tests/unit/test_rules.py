@@ -1,5 +1,6 @@
 """pubsub/rules.py: who may read which private nodes."""
 
+import asyncio
 import importlib
 import logging
 import sys
@@ -7,14 +8,19 @@ import uuid
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    ObjectDoesNotExist,
+    PermissionDenied,
+    SynchronousOnlyOperation,
+)
 from django.http import Http404
 from django.urls import register_converter
 from django.urls.converters import REGISTERED_CONVERTERS, get_converters
 
-from pubsub import authorize, may_read, nodes, publish, rules
+from pubsub import Publication, authorize, may_read, nodes, publish, rules
 from pubsub.rules import allows, rule_of
-from tests.testapp.models import Author
+from tests.testapp.models import Author, Post
 
 ADA = User(pk=5, username="ada")
 
@@ -106,15 +112,57 @@ class Hexadecimal:
         return f"{value:x}"
 
 
-def test_converters_of_the_site_work():
-    register_converter(Hexadecimal, "hex")
-    try:
-        authorize("/a/<hex:number>")(lambda user, number: number == 255)
-    finally:
-        del REGISTERED_CONVERTERS["hex"]
-        get_converters.cache_clear()
+@pytest.fixture
+def converter():
+    """register_converter, undone after the test."""
+    before = dict(REGISTERED_CONVERTERS)
+    yield register_converter
+    for name in REGISTERED_CONVERTERS.keys() - before.keys():
+        del REGISTERED_CONVERTERS[name]
+    get_converters.cache_clear()
+
+
+def test_converters_of_the_site_work(converter):
+    converter(Hexadecimal, "hex")
+    authorize("/a/<hex:number>")(lambda user, number: number == 255)
     assert allows(ADA, "/a/ff")
     assert not allows(ADA, "/a/fe")
+
+
+class OfRows:
+    """A converter that finds a row, or fails as Django's do."""
+
+    regex = "[a-z]+"
+    rows = {}
+    error = ValueError
+
+    def to_python(self, value):
+        if value not in self.rows:
+            raise self.error(value)
+        return self.rows[value]
+
+    def to_url(self, value):
+        return str(value)
+
+
+@pytest.mark.parametrize("error", [ValueError, Author.DoesNotExist, RuntimeError])
+def test_a_node_is_its_rules_before_the_converter_finds_a_row(converter, monkeypatch, error):
+    monkeypatch.setattr(OfRows, "rows", {})
+    monkeypatch.setattr(OfRows, "error", error)
+    converter(OfRows, "row")
+    authorize("/team/<row:team>")(lambda user, team: True)
+    authorize("/team/<str:team>")(lambda user, team: pytest.fail("the rule below was asked"))
+    assert not allows(ADA, "/team/soon")
+    assert nodes.is_private("/team/soon")
+    assert not may_read(AnonymousUser(), "/team/soon")
+    OfRows.rows["soon"] = 1
+    assert allows(ADA, "/team/soon")
+
+
+def test_a_number_too_long_to_be_one_is_not_open():
+    authorize("/a/<int:pk>")(lambda user, pk: True)
+    assert nodes.is_private(f"/a/{'9' * 5000}")
+    assert not allows(ADA, f"/a/{'9' * 5000}")
 
 
 def test_uuids_are_converted():
@@ -181,3 +229,49 @@ def test_what_a_user_may_read_can_be_asked(register):
         *(False, False, True)
     ]
     assert not may_read(User(pk=6), "/ruled")
+
+
+@pytest.mark.parametrize("model", ["whitelist", "presence", "roster", "authorize"])
+def test_a_node_that_only_some_may_subscribe_to_is_not_open(register, settings, model):
+    settings.PUBSUB_NODE_DEFAULTS = {"access_model": model}
+    register(Author, access="open")
+    assert not may_read(AnonymousUser(), "/a")
+    assert may_read(AnonymousUser(), "/testapp/Author")
+
+
+class ByRow(Publication):
+    def get_nodes(self, instance, event):
+        return f"/by/row/{instance.pk}"
+
+
+class ByHook(ByRow):
+    def get_configuration(self, node):
+        return {"access_model": "whitelist"}
+
+
+@pytest.mark.parametrize(("publication", "options"), [(ByRow, {"access": "private"}), (ByHook, {})])
+def test_what_may_be_a_private_node_of_a_row_is_not_open(register, publication, options):
+    register(Author, publication, **options)
+    register(Post, access="open")
+    guest = AnonymousUser()
+    assert not may_read(guest, "/by/row/5")
+    assert may_read(guest, "/testapp/Post")
+    authorize("/by/row/<int:pk>")(lambda user, pk: pk == 5)
+    assert [may_read(ADA, f"/by/row/{pk}") for pk in (5, 6)] == [True, False]
+
+
+def test_open_nodes_of_rows_are_open(register):
+    register(Author, ByRow)
+    assert may_read(AnonymousUser(), "/by/row/5")
+
+
+@pytest.mark.django_db
+def test_where_the_rule_cannot_ask_the_database_there_is_no_answer():
+    authorize("/a")(lambda user: Author.objects.exists())
+
+    async def view():
+        return may_read(ADA, "/a")
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(view())
+    assert not may_read(ADA, "/a")
