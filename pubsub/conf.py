@@ -157,6 +157,11 @@ class Settings:
         return url or f"http://{host}:5280/http-bind"
 
     @property
+    def trusted_origins(self) -> list[str]:
+        """CSRF_TRUSTED_ORIGINS: where pages may come from besides the host that was asked."""
+        return [str(origin) for origin in settings.CSRF_TRUSTED_ORIGINS]
+
+    @property
     def csrf_header(self) -> str:
         """The HTTP header that CSRF_HEADER_NAME asks for, in which a page sends its token."""
         name = str(settings.CSRF_HEADER_NAME)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +21,14 @@ from django.http.request import UnreadablePostError
 from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
+from django.utils.http import is_same_domain
 from django.views.decorators.csrf import csrf_protect, ensure_csrf_cookie
 
 from pubsub.admissions import admit
+from pubsub.backends import get_backend
 from pubsub.conf import conf
 from pubsub.credentials import make_credentials
-from pubsub.exceptions import InvalidNode, NotAllowed, PubSubError
+from pubsub.exceptions import InvalidNode, NotAllowed, PubSubError, RequestRefused
 from pubsub.items import valid_node
 from pubsub.payloads import shortened
 
@@ -37,6 +41,10 @@ MAX_BODY = 65536
 
 #: Seconds after which to ask again when the XMPP server is away.
 RETRY_AFTER = 5
+
+#: How many admissions of a process may wait for the XMPP server at a time: the site has other
+#: pages.
+MOST_WAITING = 16
 
 
 class Refusal(Exception):
@@ -119,13 +127,14 @@ def authorize(request: HttpRequest) -> HttpResponse:
     """
     node = _node(request)
     try:
-        is_admitted = admit(request.user, node)
+        with _turn():
+            is_admitted = admit(request.user, node)
+    except RequestRefused as error:
+        if error.condition != "item-not-found":
+            raise _later(request, node, error) from error
+        raise Refusal(404, "there is no such node yet") from error
     except PubSubError as error:
-        logger.warning(
-            "Could not let user %s in to %s: %s", request.user.pk, shortened(node), error
-        )
-        reason = "the XMPP server cannot be told; ask again"
-        raise Refusal(503, reason, Retry_After=str(RETRY_AFTER)) from error
+        raise _later(request, node, error) from error
     if not is_admitted:
         raise Refusal(403, "you may not read this node")
     return JsonResponse({})
@@ -148,14 +157,54 @@ def check_origin(request: HttpRequest) -> None:
 # Private
 
 
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Let so many wait for the server as the site can spare, or one where it is known to be away.
+
+    That one finds out when it is back.
+
+    :raises Refusal: for all others, at once.
+    """
+    turns = _turns if get_backend().trouble() is None else _lonely_turn
+    if not turns.acquire(blocking=False):
+        raise _busy()
+    try:
+        yield
+    finally:
+        turns.release()
+
+
+_turns = threading.BoundedSemaphore(MOST_WAITING)
+_lonely_turn = threading.BoundedSemaphore(1)
+
+
+def _later(request: HttpRequest, node: str, error: PubSubError) -> Refusal:
+    user: Any = request.user
+    logger.warning("Could not let user %s in to %s: %s", user.pk, shortened(node), error)
+    return _busy()
+
+
+def _busy() -> Refusal:
+    reason = "the XMPP server cannot be told; ask again"
+    return Refusal(503, reason, Retry_After=str(RETRY_AFTER))
+
+
 def _is_own(request: HttpRequest, origin: str) -> bool:
-    """Whether an address is of the site that was asked, and not less safe."""
+    """Whether an address is of the site that was asked, and not less safe; or trusted by it."""
     try:
         there = urlsplit(origin)
     except ValueError:
         return False
     schemes = ("https",) if request.is_secure() else ("http", "https")
-    return there.scheme in schemes and there.netloc.lower() == request.get_host().lower()
+    netloc = there.netloc.lower()
+    if there.scheme in schemes and netloc == request.get_host().lower():
+        return True
+    # As Django's own check of CSRF does it: "https://*.example.org" means all below that domain.
+    trusted = map(urlsplit, conf.trusted_origins)
+    return any(
+        there.scheme == origin.scheme and is_same_domain(netloc, origin.netloc.lstrip("*"))
+        for origin in trusted
+    )
 
 
 def _never_cached(response: HttpResponse) -> HttpResponse:

@@ -14,7 +14,7 @@ from pubsub import rules, views
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.credentials import session_id
-from pubsub.exceptions import ConnectError
+from pubsub.exceptions import ConnectError, RequestRefused
 from pubsub.futures import failed, resolved
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
@@ -34,8 +34,14 @@ class Server(BaseBackend):
     def __init__(self):
         self.members = []
         self.error = None
+        self.is_away = False
+        self.meanwhile = lambda: None
+
+    def trouble(self):
+        return ConnectError("127.0.0.1:1", "nobody listens") if self.is_away else None
 
     def set_affiliations(self, node, affiliations) -> Future[None]:
+        self.meanwhile()
         self.members.append((node, dict(affiliations)))
         return resolved(None) if self.error is None else failed(self.error)
 
@@ -189,6 +195,29 @@ def test_pages_of_the_site_are_answered(client, ada, headers):
     assert client.get(CREDENTIALS, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://www.example.org", 200),
+        ("https://WWW.example.org", 200),
+        ("https://a.b.example.net", 200),
+        ("http://www.example.org", 403),
+        ("https://example.org", 403),
+        ("https://www.example.org.evil.example", 403),
+        ("https://evilexample.net", 403),
+    ],
+)
+def test_behind_a_proxy_that_says_another_host_the_origins_that_the_site_trusts_are_its_own(
+    client, ada, settings, origin, status
+):
+    settings.CSRF_TRUSTED_ORIGINS = ["https://www.example.org", "https://*.example.net"]
+    for headers in ({"Origin": origin}, {"Referer": f"{origin}/page"}):
+        headers |= {"Host": "app:8000", "Sec-Fetch-Site": "same-origin"}
+        assert client.get(CREDENTIALS, headers=headers).status_code == status
+    headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    assert client.get(CREDENTIALS, headers=headers).status_code == 403
+
+
 def test_a_page_that_came_in_the_clear_is_of_another_origin(client, ada):
     headers = {"Origin": "http://testserver"}
     assert client.get(CREDENTIALS, headers=headers, secure=True).status_code == 403
@@ -251,6 +280,26 @@ def test_when_the_server_is_away_the_page_is_told_to_ask_again(client, ada, serv
     assert (response.status_code, response["Retry-After"]) == (503, "5")
     assert "127.0.0.1" not in response.content.decode()
     assert "127.0.0.1:1: nobody listens" in caplog.text
+
+
+def test_what_the_server_refuses_else_is_no_answer(client, ada, server, rule):
+    server.error = RequestRefused("forbidden", "auth")
+    assert ask(client).status_code == 503
+
+
+@pytest.mark.parametrize(("is_away", "most"), [(False, views.MOST_WAITING), (True, 1)])
+def test_only_so_many_wait_for_the_server_at_a_time(client, ada, server, rule, is_away, most):
+    def one_more():
+        codes.append(ask(client).status_code)
+
+    codes = []
+    server.is_away = is_away
+    server.meanwhile = one_more  # while each of them waits
+    one_more()
+    assert codes == [503] + most * [200]
+    assert len(server.members) == most
+    server.meanwhile = lambda: None
+    assert ask(client).status_code == 200
 
 
 def test_without_a_server_nobody_is_let_in(client, ada, settings, rule):
