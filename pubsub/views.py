@@ -42,6 +42,9 @@ MAX_BODY = 65536
 #: Seconds after which to ask again when the XMPP server is away.
 RETRY_AFTER = 5
 
+#: Seconds that an admission waits for the XMPP server.
+PATIENCE = 3.0
+
 #: How many admissions of a process may wait for the XMPP server at a time: the site has other
 #: pages.
 MOST_WAITING = 16
@@ -128,7 +131,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     node = _node(request)
     try:
         with _turn():
-            is_admitted = admit(request.user, node)
+            is_admitted = admit(request.user, node, within=PATIENCE)
     except RequestRefused as error:
         if error.condition != "item-not-found":
             raise _later(request, node, error) from error

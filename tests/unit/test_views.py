@@ -1,6 +1,7 @@
 """pubsub/views.py: how a page gets in, as HTTP sees it."""
 
 import json
+import time
 from concurrent.futures import Future
 
 import jwt
@@ -13,6 +14,7 @@ from django.urls import include, path
 from pubsub import rules, views
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
+from pubsub.conf import conf
 from pubsub.credentials import session_id
 from pubsub.exceptions import ConnectError, RequestRefused
 from pubsub.futures import failed, resolved
@@ -280,6 +282,20 @@ def test_when_the_server_is_away_the_page_is_told_to_ask_again(client, ada, serv
     assert (response.status_code, response["Retry-After"]) == (503, "5")
     assert "127.0.0.1" not in response.content.decode()
     assert "127.0.0.1:1: nobody listens" in caplog.text
+
+
+def test_a_node_that_is_not_there_is_not_found(client, ada, server, rule):
+    server.error = RequestRefused("item-not-found", "cancel")
+    assert ask(client).status_code == 404
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(client, ada, server, rule, monkeypatch):
+    assert conf.timeout > views.PATIENCE
+    monkeypatch.setattr(views, "PATIENCE", 0.01)
+    monkeypatch.setattr(server, "set_affiliations", lambda node, affiliations: Future())
+    before = time.monotonic()
+    assert ask(client).status_code == 503
+    assert time.monotonic() - before < views.RETRY_AFTER
 
 
 def test_what_the_server_refuses_else_is_no_answer(client, ada, server, rule):
