@@ -9,6 +9,8 @@ import re
 from base64 import b32hexdecode, b32hexencode
 from typing import Any
 
+from django.contrib.auth import get_user_model
+
 from pubsub.conf import conf
 from pubsub.instances import key_of
 from pubsub.payloads import shortened
@@ -39,12 +41,15 @@ def key_of_user(user: Any) -> str:
     """
     if getattr(user, "is_anonymous", False):
         raise TypeError("an anonymous user has no JID; guests log in under names of their own")
-    meta = getattr(user, "_meta", None)
-    if meta is None:
-        raise TypeError(f"only a user has a JID, an instance of the user model, not {user!r}")
+    model = get_user_model()
+    if not isinstance(user, model):  # one of a proxy or a child is a user, too
+        expected = f"an instance of the user model {model._meta.label}"
+        raise TypeError(f"only a user has a JID, {expected}, not {user!r}")
     if user.pk is None:
-        raise ValueError(f"this {meta.label} has no primary key, and so no JID: save it first")
-    return key_of(meta.concrete_model, user.pk)
+        raise ValueError(
+            f"this {model._meta.label} has no primary key, and so no JID: save it first"
+        )
+    return key_of(model, user.pk)
 
 
 def local_part(key: str) -> str:
@@ -67,6 +72,8 @@ def local_part(key: str) -> str:
 def key_in(jid: str) -> str | None:
     """The primary key in a JID, as text; None where it is none of a user of the site.
 
+    An account that was registered by hand is none if the user model could have no such key.
+
     :param jid: a bare or a full one.
     """
     bare = bare_jid(jid)
@@ -74,7 +81,7 @@ def key_in(jid: str) -> str | None:
     if not at or domain != conf.user_domain.lower():
         return None
     if _PLAIN.fullmatch(local):
-        return local
+        return local if _is_key(local) else None
     found = _ENCODED.fullmatch(local)
     if found is None:
         return None
@@ -83,9 +90,23 @@ def key_in(jid: str) -> str | None:
         key = b32hexdecode(encoded + "=" * (-len(encoded) % 8)).decode("utf-8", "surrogatepass")
     except ValueError:
         return None
-    return key if local_part(key) == local else None
+    return key if local_part(key) == local and _is_key(key) else None
 
 
 def bare_jid(jid: str) -> str:
     """A JID without its resource, as servers compare it."""
     return jid.partition("/")[0].lower()
+
+
+# Private
+
+
+def _is_key(key: str) -> bool:
+    """Whether a user can have this key, so written."""
+    model = get_user_model()
+    field: Any = model._meta.pk
+    try:
+        field.to_python(key)
+    except Exception:  # noqa: BLE001 (the field of somebody else; he says that it is none)
+        return False
+    return key_of(model, key) == key
