@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jwt
+from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookies
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
 from django.utils.crypto import salted_hmac
 from django.views.decorators.debug import sensitive_variables
 from jwt.algorithms import Algorithm, get_default_algorithms, has_crypto
@@ -82,27 +84,29 @@ class SigningKey:
         return {**{k: v for k, v in written.items() if k != "key_ops"}, "alg": self.algorithm}
 
 
+@sensitive_variables()
 def make_credentials(user: Any, *, session: Any = None, attempt: int = 0) -> Credentials:
-    """New credentials of a user.
+    """New credentials of a user, who is read again: he may have been deactivated meanwhile.
 
     :param session: the session of Django that they are given in, and end with.
     :param attempt: how often the server has refused others just before: then it may not have got
         the present key yet, and one before it is tried.
-    :raises NotAllowed: for a user that is anonymous or not active.
+    :raises NotAllowed: for a user that is anonymous, not active, or gone.
     :raises ImproperlyConfigured: when PUBSUB_JWT_KEY is missing or no usable key.
     """
     if getattr(user, "is_anonymous", True):
         raise NotAllowed("log in first")
-    if not user.is_active:
+    jid = jid_of(user)
+    # Before anything is read: what ends his sessions after that comes later than this token.
+    issued = time.time()
+    if not (user.is_active and _is_active_now(user)):
         raise NotAllowed("this account is not active")
     keys = conf.jwt_keys
     if not keys:
         raise ImproperlyConfigured(f"PUBSUB_JWT_KEY is not set: {MAKE_ONE}")
     number = attempt % len(keys)
     key = signing_key(keys[number], "PUBSUB_JWT_KEY_FALLBACKS" if number else "PUBSUB_JWT_KEY")
-    issued = time.time()
     expires = int(issued + conf.token_lifetime)
-    jid = jid_of(user)
     claims: dict[str, Any] = {
         "sub": jid,
         "iat": issued,
@@ -165,6 +169,14 @@ def new_key(algorithm: str) -> str:
 
 
 # Private
+
+
+def _is_active_now(user: Any) -> bool:
+    model = get_user_model()
+    # A replica may not know it yet.
+    users = model._default_manager.using(router.db_for_write(model))
+    found = users.filter(pk=user.pk).first()
+    return found is not None and bool(found.is_active)
 
 
 def _needs_cryptography(algorithm: str) -> str:

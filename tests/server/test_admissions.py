@@ -20,6 +20,7 @@ from pubsub.admissions import admit
 from pubsub.conf import conf
 from pubsub.credentials import make_credentials
 from pubsub.exceptions import AuthenticationError, RequestRefused, StreamError
+from pubsub.identities import jid_of
 from pubsub.models import Admission
 from pubsub.publications import PUBLISH_MODELS
 from pubsub.wire.bosh import open_bosh
@@ -67,9 +68,9 @@ class Page:
     """
 
     def __init__(self, user, password=""):
-        found = make_credentials(user)
-        name, _, domain = found.jid.partition("@")
-        self.session = open_bosh(conf.prebind_url, domain, name, password or found.password)
+        name, _, domain = jid_of(user).partition("@")
+        password = password or make_credentials(user).password
+        self.session = open_bosh(conf.prebind_url, domain, name, password)
         self.jid = self.session.jid
         self.session.request('<presence xmlns="jabber:client"/>' + PING)
 

@@ -19,8 +19,12 @@ from tests.visitors import BoshVisitor
 
 pytestmark = pytest.mark.usefixtures("xmpp_settings")
 
-ADA = User(pk=5)
 PING = '<iq xmlns="jabber:client" type="get" id="p"><ping xmlns="urn:xmpp:ping"/></iq>'
+
+
+@pytest.fixture
+def ada(db):
+    return User.objects.create(pk=5, username="ada")
 
 
 class Page(BoshVisitor):
@@ -44,8 +48,8 @@ def goes_on(stack, prebound):
         page.say_goodbye()
 
 
-def test_a_page_goes_on_with_the_session_of_a_user(stack):
-    prebound = prebind(ADA)
+def test_a_page_goes_on_with_the_session_of_a_user(stack, ada):
+    prebound = prebind(ada)
     assert prebound.jid.startswith("5@users.localhost/page-")
     assert goes_on(stack, prebound)
 
@@ -62,25 +66,26 @@ def test_no_two_guests_have_one_name():
     assert prebind().jid.partition("@")[0] != prebind().jid.partition("@")[0]
 
 
-def test_asynchronous_views_prebind_too(stack):
-    assert goes_on(stack, async_to_sync(aprebind)(ADA))
+def test_asynchronous_views_prebind_too(stack, transactional_db, ada):
+    assert goes_on(stack, async_to_sync(aprebind)(ada))
 
 
-def test_while_the_server_has_the_key_before_users_get_in_with_that(settings):
+def test_while_the_server_has_the_key_before_users_get_in_with_that(settings, ada):
     settings.PUBSUB_JWT_KEY_FALLBACKS = [settings.PUBSUB_JWT_KEY]
     settings.PUBSUB_JWT_KEY = "the secret of tomorrow, which nobody has told ejabberd"
-    assert prebind(ADA).jid.startswith("5@")
+    assert prebind(ada).jid.startswith("5@")
 
 
-def test_a_key_that_the_server_does_not_know_lets_nobody_in(settings):
+def test_a_key_that_the_server_does_not_know_lets_nobody_in(settings, ada):
     settings.PUBSUB_JWT_KEY = "the secret of tomorrow, which nobody has told ejabberd"
     with pytest.raises(AuthenticationError, match=r"cannot log in as 5@users\.localhost"):
-        prebind(ADA)
+        prebind(ada)
 
 
-def test_a_user_who_is_not_active_is_not_logged_in():
+def test_a_user_who_is_not_active_is_not_logged_in(ada):
+    User.objects.update(is_active=False)
     with pytest.raises(NotAllowed, match="not active"):
-        prebind(User(pk=5, is_active=False))
+        prebind(ada)
 
 
 def test_whoever_stays_asks_and_hears_over_the_session(stack):

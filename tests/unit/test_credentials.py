@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends import cache, db, signed_cookies
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+from django.views.debug import ExceptionReporter
 
 from pubsub.credentials import (
     ALGORITHMS,
@@ -34,12 +36,19 @@ SECRET = "a secret of the site, which has 32 bytes or more"
 ADA = User(pk=5, username="ada")
 
 
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
+
 key_of = functools.cache(new_key)
 
 
 @pytest.fixture(autouse=True)
 def key(settings):
     settings.PUBSUB_JWT_KEY = SECRET
+
+
+@pytest.fixture(autouse=True)
+def row():
+    ADA.save(using="default")
 
 
 def claims_of(password, secret=SECRET):
@@ -75,6 +84,57 @@ def test_no_two_tokens_are_alike():
 def test_who_is_not_logged_in_or_not_active_gets_none(user):
     with pytest.raises(NotAllowed):
         make_credentials(user)
+
+
+def test_who_has_been_deactivated_or_deleted_since_he_was_read_gets_none():
+    User.objects.update(is_active=False)
+    with pytest.raises(NotAllowed, match="not active"):
+        make_credentials(ADA)
+    User.objects.all().delete()
+    with pytest.raises(NotAllowed, match="not active"):
+        make_credentials(ADA)
+
+
+class Replica:
+    """Reads where an old state of the site is."""
+
+    def db_for_read(self, model, **hints):
+        return "other"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+
+def test_a_replica_that_is_late_lets_nobody_in(settings):
+    User.objects.using("other").create(pk=5, username="ada")
+    User.objects.using("default").update(is_active=False)
+    settings.DATABASE_ROUTERS = [Replica()]
+    with pytest.raises(NotAllowed, match="not active"):
+        make_credentials(User.objects.get())
+
+
+def test_a_token_is_older_than_what_is_known_of_the_user():
+    times = []
+
+    def note(execute, *args):
+        times.append(time.time())
+        return execute(*args)
+
+    with connection.execute_wrapper(note):
+        found = make_credentials(ADA)
+    assert claims_of(found.password)["iat"] <= times[0]
+
+
+@pytest.mark.parametrize("attempt", [0, 1])
+def test_no_report_of_an_error_shows_a_key(settings, attempt):
+    keys = [SECRET, SECRET * 2]
+    keys[attempt] = "short"
+    settings.PUBSUB_JWT_KEY, *settings.PUBSUB_JWT_KEY_FALLBACKS = keys
+    with pytest.raises(ImproperlyConfigured) as raised:
+        make_credentials(ADA, attempt=attempt)
+    report = ExceptionReporter(None, raised.type, raised.value, raised.tb.tb_next)
+    assert "make_credentials" in report.get_traceback_text()
+    assert SECRET not in report.get_traceback_html()
 
 
 def test_without_a_key_the_error_says_how_to_make_one(settings):
