@@ -18,6 +18,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db import router
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -140,7 +141,7 @@ def rows_of(name: str | None = None, node: str | None = None) -> QuerySet[Any]:
     """The admissions of a user, by the local part of his JID, or to a node; or all."""
     rows = _rows()
     rows = rows if name is None else rows.filter(name=name)
-    return rows if node is None else rows.filter(node=node)
+    return rows if node is None else rows.filter(digest=rows.model.digest_of(node))
 
 
 def find_user(key: str) -> Any:
@@ -151,7 +152,7 @@ def find_user(key: str) -> Any:
     model = get_user_model()
     field: Any = model._meta.pk
     try:
-        return model._default_manager.filter(pk=field.to_python(key)).first()
+        return _as_written(model).filter(pk=field.to_python(key)).first()
     except (ValidationError, ValueError, OverflowError):
         return None
 
@@ -171,8 +172,12 @@ def end_subscriptions(node: str, jids: Iterable[str]) -> None:
 
 def _rows() -> QuerySet[Any]:
     # Models cannot be imported before Django is ready.
-    model: Any = apps.get_model("pubsub", "Admission")
-    rows: QuerySet[Any] = model._default_manager.all()
+    return _as_written(apps.get_model("pubsub", "Admission"))
+
+
+def _as_written(model: Any) -> QuerySet[Any]:
+    """The rows of a model where they are written: a replica may not know yet what was taken."""
+    rows: QuerySet[Any] = model._default_manager.using(router.db_for_write(model))
     return rows
 
 

@@ -6,6 +6,9 @@ A row is written in the transaction of what it tells of, so both are committed o
 
 from __future__ import annotations
 
+from hashlib import sha256
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 
@@ -78,15 +81,26 @@ class Admission(models.Model):
 
     What the server knows decides; this finds all nodes of a user.
 
-    :ivar name: the local part of his JID.
+    :ivar name: the local part of his JID, of ASCII characters that no collation takes for others.
+    :ivar digest: tells nodes apart; some databases compare text without regard to case.
     :ivar is_settled: whether the server has been told.  Whoever revokes waits for those that are
         not: they may have been allowed just before.
     """
 
     name = models.CharField(max_length=500, db_index=True)
     node = models.TextField()
+    digest = models.CharField(max_length=64, db_index=True)
     at = models.DateTimeField("admitted", default=timezone.now)
     is_settled = models.BooleanField(default=False)
 
     def __str__(self) -> str:
         return f"{self.name} on {self.node}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.digest = self.digest_of(self.node)
+        super().save(*args, **kwargs)
+
+    @staticmethod
+    def digest_of(node: str) -> str:
+        """A node's name in 64 characters, by which it is found."""
+        return sha256(node.encode("utf-8", "surrogatepass")).hexdigest()

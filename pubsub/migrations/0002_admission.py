@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                 ),
                 ("name", models.CharField(db_index=True, max_length=500)),
                 ("node", models.TextField()),
+                ("digest", models.CharField(db_index=True, max_length=64)),
                 (
                     "at",
                     models.DateTimeField(

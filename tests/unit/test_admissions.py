@@ -5,9 +5,10 @@ from itertools import cycle
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection
 
 from pubsub import admissions, authorize, end_sessions, nodes, recheck, revoke, rules
-from pubsub.admissions import admit, find_user
+from pubsub.admissions import admit, find_user, rows_of
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.exceptions import (
@@ -46,6 +47,16 @@ class Server(BaseBackend):
 
     def set_subscriptions(self, node, states):
         return self.ending
+
+
+class Replicated:
+    """Reads from a database that lags behind."""
+
+    def db_for_read(self, model, **hints):
+        return "other"
+
+    def db_for_write(self, model, **hints):
+        return "default"
 
 
 @pytest.fixture
@@ -110,6 +121,27 @@ def test_what_is_no_node_is_refused(node):
         revoke(ADA, node)
     with pytest.raises(InvalidNode):
         recheck(node)
+
+
+def test_no_node_is_taken_for_another_by_a_database_that_ignores_case(db):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE pubsub_admission")
+        cursor.execute(
+            "CREATE TABLE pubsub_admission (id integer primary key, name text, at text, "
+            "is_settled bool, node text COLLATE NOCASE, digest text COLLATE NOCASE)"
+        )
+    for node in ("/team", "/Team"):
+        Admission.objects.create(name="5", node=node)
+    assert [row.node for row in rows_of(node="/team")] == ["/team"]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_a_replica_is_not_asked_what_somebody_still_may(settings, ada):
+    User(pk=ada.pk, username="ada", is_staff=True).save(using="other")
+    Admission(name=str(ada.pk), node="/team").save(using="other")
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replicated"]
+    assert not find_user(str(ada.pk)).is_staff
+    assert list(rows_of()) == []
 
 
 @pytest.mark.django_db
