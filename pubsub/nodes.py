@@ -22,9 +22,10 @@ def create(node: str, **configuration: Any) -> Future[None]:
 
     :param configuration: fields of XEP-0060 §16.4.4 without their prefix, such as
         ``max_items=10``; they are laid over what the registered models say of their nodes, and
-        over PUBSUB_NODE_DEFAULTS.
+        over PUBSUB_NODE_DEFAULTS.  A node that a rule decides about is private all the same.
     """
-    return get_backend().create_node(node, {**declared(node), **configuration})
+    fields = {**declared(node), **configuration}
+    return get_backend().create_node(node, _private_under_rule(node, fields))
 
 
 def ensure(node: str) -> None:
@@ -61,9 +62,7 @@ def declared(node: str) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
     for configuration in _declared.get(node, ()):
         fields |= configuration(node)
-    if rule_of(node) is not None:
-        fields["access_model"] = PRIVATE
-    return fields
+    return _private_under_rule(node, fields)
 
 
 def wanted(node: str) -> dict[str, Any]:
@@ -83,7 +82,12 @@ def max_items(node: str) -> int | Literal["max"]:
 
 
 def configure(node: str, **configuration: Any) -> Future[None]:
-    """Change some fields of a node's configuration (XEP-0060 §8.2)."""
+    """Change some fields of a node's configuration (XEP-0060 §8.2).
+
+    A node that a rule decides about cannot be made open.
+    """
+    if "access_model" in configuration:
+        configuration = _private_under_rule(node, configuration)
     return get_backend().configure_node(node, configuration)
 
 
@@ -173,6 +177,13 @@ def listen(*nodes: str, report: Callable[[str], None] | None = None) -> EventStr
     :raises InvalidNode: for a name that no node can have.
     """
     return get_backend().listen(nodes, report)
+
+
+# Private
+
+
+def _private_under_rule(node: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "access_model": PRIVATE} if rule_of(node) is not None else fields
 
 
 _declared: dict[str, list[Callable[[str], Mapping[str, Any]]]] = {}

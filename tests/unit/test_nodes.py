@@ -4,7 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from pubsub import Publication, nodes, publish, pubsub
+from pubsub import Publication, authorize, nodes, publish, pubsub, rules
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.futures import resolved
@@ -25,6 +25,10 @@ class Recording(BaseBackend):
 
     def ensure_node(self, node, configuration):
         self.created.append((node, dict(configuration)))
+
+    def configure_node(self, node, configuration):
+        self.ensure_node(node, configuration)
+        return resolved(None)
 
     def create_node(self, node, configuration):
         self.ensure_node(node, configuration)
@@ -81,6 +85,26 @@ def test_whoever_comes_first_creates_the_node_as_its_model_wants_it(created, reg
     register(Author, access="private", max_items=7)
     use("/testapp/Author")
     assert created == [("/testapp/Author", {"access_model": "whitelist", "max_items": 7})]
+
+
+def test_a_node_under_a_rule_is_private_whatever_is_said(created):
+    def may(user):
+        return True
+
+    authorize("/ruled")(may)
+    try:
+        nodes.create("/ruled", access_model="open", max_items=9)
+        nodes.configure("/ruled", access_model="open")
+        nodes.configure("/ruled", max_items=7)
+        nodes.configure("/free", access_model="open")
+    finally:
+        rules.withdraw(may)
+    assert created == [
+        ("/ruled", {"access_model": "whitelist", "max_items": 9}),
+        ("/ruled", {"access_model": "whitelist"}),
+        ("/ruled", {"max_items": 7}),
+        ("/free", {"access_model": "open"}),
+    ]
 
 
 def test_what_is_said_at_the_creation_goes_first(created, register):
