@@ -11,21 +11,22 @@ does what rules look at besides; call :func:`pubsub.recheck`, :func:`pubsub.revo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+import shlex
+from collections.abc import Callable, Collection, Hashable, Iterable
 from concurrent.futures import Future
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.contrib.auth.signals import user_logged_out
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
 from pubsub.backends import get_backend
-from pubsub.errands import after_commit, insist
-from pubsub.exceptions import PubSubError
+from pubsub.errands import after_commit, run
 from pubsub.identities import jid_of, key_of_user
 from pubsub.instances import key_of
 from pubsub.rechecking import recheck_user, recheck_users
@@ -42,27 +43,61 @@ CHANGED = ("post_add", "post_remove", "post_clear")
 #: What makes up for sessions that did not end.
 END = "pubsub.end_sessions(user)"
 
+#: What makes up for rules that were not asked.
+RECHECK = "manage.py pubsub_recheck"
+
 
 def connect() -> None:
     """Begin to hear; once, when Django is ready."""
-    model = get_user_model()
     user_logged_out.connect(_logged_out, dispatch_uid="pubsub")
-    post_save.connect(_user_saved, sender=model, dispatch_uid="pubsub")
-    post_delete.connect(_user_deleted, sender=model, dispatch_uid="pubsub")
+    for model in apps.get_models():
+        _connect_model(model)
+    class_prepared.connect(_connect_model, dispatch_uid="pubsub")
     for name in ("groups", "user_permissions"):
-        through = _through(model, name)
+        through = _through(get_user_model(), name)
         if through is not None:
             m2m_changed.connect(_users_related, sender=through, dispatch_uid="pubsub")
     m2m_changed.connect(_group_related, sender=Group.permissions.through, dispatch_uid="pubsub")
-    for sender in (Group, Permission):
-        post_delete.connect(_right_gone, sender=sender, dispatch_uid="pubsub")
 
 
 # Private
 
 
+def _connect_model(sender: type[Model], **kwargs: Any) -> None:
+    """Hear of users, groups and permissions, under whatever proxy or child they are saved.
+
+    Whoever heard of the deletion of every model would make all of them slower to delete.
+    """
+    user = get_user_model()
+    if issubclass(sender, user):
+        post_save.connect(_user_saved, sender=sender, dispatch_uid="pubsub")
+    for parent, receiver in (
+        (user, _user_deleted),
+        (Group, _right_gone),
+        (Permission, _right_gone),
+    ):
+        # A child that is deleted is told of as its parent, too, if that one goes with it.
+        if issubclass(sender, parent) and sender._meta.concrete_model is parent:
+            post_delete.connect(receiver, sender=sender, dispatch_uid="pubsub")
+
+
+def _harmless(receiver: Callable[..., None]) -> Callable[..., None]:
+    """A receiver that whoever saves does not suffer from; where there is no server it is silent."""
+
+    @wraps(receiver)
+    def receive(**kwargs: Any) -> None:
+        try:
+            if get_backend().manages_nodes:
+                receiver(**kwargs)
+        except Exception:
+            logger.exception("Could not see who may read what now. To make up for it: %s", RECHECK)
+
+    return receive
+
+
+@_harmless
 def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-    if getattr(user, "pk", None) is None:
+    if not isinstance(user, get_user_model()) or user.pk is None:
         return
     session = getattr(request, "session", None)
     using = user._state.db
@@ -73,6 +108,7 @@ def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     )
 
 
+@_harmless
 def _user_saved(
     sender: type[Model],
     instance: Any,
@@ -82,20 +118,23 @@ def _user_saved(
     update_fields: Collection[str] | None = None,
     **kwargs: Any,
 ) -> None:
-    if created or raw or (update_fields is not None and HARMLESS.issuperset(update_fields)):
+    if raw or (update_fields is not None and HARMLESS.issuperset(update_fields)):
         return
     # Django ends his other sessions, too, when a password is set; this one comes back by itself.
     has_new_password = getattr(instance, "_password", None) is not None
-    if has_new_password or not instance.is_active:
+    if not created and (has_new_password or not getattr(instance, "is_active", True)):
         _end_all(instance, using)
+    # Also of a new one: perhaps another had his key before, and could not be put out yet.
     _recheck(instance, using)
 
 
+@_harmless
 def _user_deleted(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
     _end_all(instance, using)
     _recheck(instance, using)
 
 
+@_harmless
 def _users_related(
     sender: type[Model],
     instance: Any,
@@ -113,17 +152,23 @@ def _users_related(
     elif pk_set is None:  # a group was cleared, and nobody knows any more of whom
         _recheck_many(None, using)
     else:
-        _recheck_many(partial(_keys, get_user_model(), pk_set), using)
+        _recheck_many(partial(_keys, get_user_model(), pk_set), using, frozenset(pk_set))
 
 
+@_harmless
 def _group_related(
     sender: type[Model], instance: Any, action: str, using: str, reverse: bool, **kwargs: Any
 ) -> None:
     """Permissions of a group were changed, or groups of a permission."""
-    if action in CHANGED:
-        _recheck_many(None if reverse else partial(_members, instance.pk, using), using)
+    if action not in CHANGED:
+        return
+    if reverse:
+        _recheck_many(None, using)
+    else:
+        _recheck_many(partial(_members, instance.pk, using), using, ("group", instance.pk))
 
 
+@_harmless
 def _right_gone(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
     """A group or a permission was deleted, and nobody knows any more who had it."""
     _recheck_many(None, using)
@@ -152,50 +197,48 @@ def _through(model: type[Model], name: str) -> type[Model] | None:
 
 
 def _end_all(user: Any, using: str) -> None:
-    jid = jid_of(user)
-    _begin(lambda: end_sessions_of(jid, None, using), f"end the XMPP sessions of {jid}", END)
+    _begin(
+        lambda: end_sessions_of(jid_of(user), None, using),
+        f"end the XMPP sessions of user {user.pk}",
+        END,
+    )
 
 
 def _recheck(user: Any, using: str) -> None:
     key = key_of_user(user)
-    what = f"ask the rules of private nodes again about user {key}"
-    remedy = f"manage.py pubsub_recheck --user {key}"
-    _begin(
-        lambda: after_commit(lambda: _insist(what, remedy, recheck_user, key), using), what, remedy
-    )
+    remedy = f"{RECHECK} --user {shlex.quote(key)}"
+    _ask(partial(recheck_user, key), f"about user {key}", remedy, (recheck_user, key), using)
 
 
-def _recheck_many(keys: Callable[[], list[str] | None] | None, using: str) -> None:
+def _recheck_many(
+    keys: Callable[[], list[str] | None] | None, using: str, about: Hashable = None
+) -> None:
     """Ask the rules again about some users, or about everybody who was let in anywhere.
 
     :param keys: called behind the request.
+    :param about: tells those users from others.
     """
-    what, remedy = "ask the rules of private nodes again", "manage.py pubsub_recheck"
 
     def ask() -> None:
         recheck_users(None if keys is None else keys())
 
-    _begin(lambda: after_commit(partial(_insist, what, remedy, ask), using), what, remedy)
+    _ask(ask, "about many users", RECHECK, (recheck_users, about), using)
 
 
-def _insist(what: str, remedy: str, errand: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Do something as soon as the server is there."""
-
-    def report(error: PubSubError) -> None:
-        logger.error(
-            "Could not %s yet: %s. It is tried again while this process lives; else run %s",
-            *(what, error, remedy),
-        )
-
-    return insist(errand, *args, report=report)
+def _ask(act: Callable[[], Any], about: str, remedy: str, key: Hashable, using: str) -> None:
+    what = f"ask the rules of private nodes again {about}"
+    begin = partial(run, act, what=what, remedy=remedy, key=key)
+    try:
+        after_commit(begin, using)  # which tells of failures
+    except Exception:
+        logger.exception("Could not %s. To make up for it: %s", what, remedy)
 
 
 def _begin(act: Callable[[], Future[Any]], what: str, remedy: str) -> None:
-    """Begin what a signal asks for, as far as there is a server to do it at."""
+    """Begin what a signal asks for; the others go on if it fails."""
     try:
-        if get_backend().manages_nodes:
-            act().add_done_callback(partial(_ended, what, remedy))
-    except Exception:  # whoever saves must not suffer
+        act().add_done_callback(partial(_ended, what, remedy))
+    except Exception:
         logger.exception("Could not %s. To make up for it: %s", what, remedy)
 
 

@@ -8,12 +8,13 @@ waits for rows that are on this way; whoever comes later hears the rule say no.
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -29,8 +30,11 @@ from pubsub.errands import after_commit, answer, run
 from pubsub.exceptions import BackendError, PubSubError, RequestRefused
 from pubsub.identities import bare_jid, jid_of, key_of_user, local_part
 from pubsub.items import valid_node
+from pubsub.payloads import shortened
 from pubsub.registry import pubsub as registry
 from pubsub.rules import allows, rule_of
+
+T = TypeVar("T")
 
 #: How often, in seconds, somebody looks whether an admission has come to its end.
 PAUSE = 0.02
@@ -38,6 +42,9 @@ PAUSE = 0.02
 #: How often what is there is taken away: a subscription that the server was just writing down may
 #: come in between.
 ROUNDS = 10
+
+#: What fields and databases raise over the key of nobody.
+NO_KEY = (ValidationError, ValueError, OverflowError)
 
 
 def may_read(user: Any, node: str) -> bool:
@@ -73,13 +80,13 @@ def admit(user: Any, node: str, *, within: float | None = None) -> bool:
     node = valid_node(node)
     if not allows(user, node):
         return False
-    jid = jid_of(user)
-    row = _rows().create(name=local_part(key_of_user(user)), node=node)
+    jid, key = jid_of(user), key_of_user(user)
+    row = _rows().create(name=local_part(key), node=node)
     same = rows_of(row.name, node)
     telling: Future[None] | None = None
     try:
         # Who takes the permission away after this finds the row, and waits for us.
-        if not allows(find_user(key_of_user(user)), node):
+        if not allows(find_user(key), node):
             same.filter(pk=row.pk).delete()
             return False
         telling = nodes.set_affiliations(node, {jid: "member"})
@@ -91,12 +98,9 @@ def admit(user: Any, node: str, *, within: float | None = None) -> bool:
         if telling is None or telling.cancelled():
             same.filter(pk=row.pk).delete()
         else:
-            telling.add_done_callback(lambda _: run(_settle, row))
+            telling.add_done_callback(lambda _: _soon(_settle, key, node, row.pk))
         raise
-    if not _settle(row):
-        _put_out(jid, node)  # who revoked meanwhile has waited in vain, and gone on
-        return False
-    return True
+    return _settle(key, node, row.pk)
 
 
 def revoke(user: Any, node: str, *, using: str | None = None) -> Future[None]:
@@ -104,12 +108,13 @@ def revoke(user: Any, node: str, *, using: str | None = None) -> Future[None]:
 
     Nothing that is published when it is done reaches him.  Take away first what the rule of the
     node looks at, or he is let in again when he asks.  Inside a transaction this is done when it
-    commits; a rollback cancels the Future.
+    commits; a rollback cancels the Future.  While the server is away it waits, as long as the
+    process lives; the log says so, once, with the command that makes up for it.
 
     :param user: an instance of the user model, also one that was deleted and still has its key.
     :param using: alias of the database whose transaction to wait for; by default the default one.
-    :returns: a Future that fails with a PubSubError when the server cannot be told: then he may
-        still be in.
+    :returns: a Future, resolved when it is done; it fails with a PubSubError when the server
+        refuses, or the process ends before: then he may still be in.
     :raises TypeError: for AnonymousUser, and for what is no user.
     :raises InvalidNode: for a name that no node can have.
     :raises BackendError: when the configured backend has no server.
@@ -117,7 +122,7 @@ def revoke(user: Any, node: str, *, using: str | None = None) -> Future[None]:
     key, name = key_of_user(user), valid_node(node)
     local_part(key)
     get_backend().require_server("set_subscriptions")
-    return after_commit(partial(run, put_out, key, name), using)
+    return after_commit(partial(_soon, put_out, key, name), using)
 
 
 def put_out(key: str, node: str) -> None:
@@ -137,6 +142,11 @@ def put_out(key: str, node: str) -> None:
     rows.delete()
 
 
+def remember(key: str, node: str) -> None:
+    """Note that a user is on a private node, who was not let in by us."""
+    _rows().create(name=local_part(key), node=node, is_settled=True)
+
+
 def rows_of(name: str | None = None, node: str | None = None) -> QuerySet[Any]:
     """The admissions of a user, by the local part of his JID, or to a node; or all."""
     rows = _rows()
@@ -150,11 +160,19 @@ def find_user(key: str) -> Any:
     :param key: as text.
     """
     model = get_user_model()
-    field: Any = model._meta.pk
     try:
-        return _as_written(model).filter(pk=field.to_python(key)).first()
-    except (ValidationError, ValueError, OverflowError):
+        return _as_written(model).filter(pk=_pk(model, key)).first()
+    except NO_KEY:
         return None
+
+
+def is_key(key: str) -> bool:
+    """Whether some user of the site may have a primary key."""
+    try:
+        _pk(get_user_model(), key)
+    except NO_KEY:
+        return False
+    return True
 
 
 def end_subscriptions(node: str, jids: Iterable[str]) -> None:
@@ -168,6 +186,10 @@ def end_subscriptions(node: str, jids: Iterable[str]) -> None:
 
 
 # Private
+
+
+def _pk(model: Any, key: str) -> Any:
+    return model._meta.pk.to_python(key)
 
 
 def _rows() -> QuerySet[Any]:
@@ -187,16 +209,30 @@ def _is_under_way(rows: QuerySet[Any]) -> bool:
     return rows.filter(is_settled=False, at__gt=timezone.now() - longest).exists()
 
 
-def _settle(row: Any) -> bool:
-    """Nobody need wait any more for who was being let in; one row is enough to remember him.
+def _soon(act: Callable[..., T], key: str, node: str, *args: Any) -> Future[T]:
+    """Do something about a user and a node, behind the request."""
+    return run(
+        partial(act, key, node, *args),
+        what=f"put user {shortened(key)} out of {shortened(node)}",
+        remedy=f"manage.py pubsub_recheck {shlex.quote(node)}",
+        key=(act, key, node, *args),
+        is_urgent=True,
+    )
 
-    :returns: whether nobody has put him out meanwhile, without waiting any longer.
+
+def _settle(key: str, node: str, pk: int) -> bool:
+    """Nobody need wait any more for who was being let in.
+
+    :param pk: of his row; with it those before it are not needed to remember him.
+    :returns: whether he is in; not if somebody has put him out, and did not wait any longer.
     """
-    same = rows_of(row.name, row.node)
-    is_there = bool(same.filter(pk=row.pk).update(is_settled=True))
-    if is_there:
-        same.filter(pk__lt=row.pk, is_settled=True).delete()
-    return is_there
+    same = rows_of(local_part(key), node)
+    is_in = bool(same.filter(pk=pk).update(is_settled=True))
+    if is_in:
+        same.filter(pk__lt=pk, is_settled=True).delete()
+    else:
+        _soon(put_out, key, node)
+    return is_in
 
 
 def _put_out(jid: str, node: str) -> None:

@@ -1,62 +1,67 @@
 """What has to be done behind a request: by threads of their own, which may wait for the network.
 
-An errand may use the database and the server.  At exit those that were begun are finished, each of
-them within XMPP_TIMEOUT or a small multiple of it.
+An errand may use the database and the server.  While the server is away it is tried again until the
+process ends; then those that were begun are finished, within XMPP_TIMEOUT, and the others are given
+up, and logged with the command that makes up for them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from functools import partial
-from threading import Timer
-from typing import Any, TypeVar
+from multiprocessing.util import Finalize
+from typing import TypeVar
 
 from django.db import connections
 
 from pubsub.backends import get_backend
 from pubsub.commits import Promise, on_commit, waits_for_commit
 from pubsub.conf import conf
-from pubsub.exceptions import PubSubError, RequestTimeout, StreamError
-from pubsub.futures import failed, follow
-from pubsub.wire.backoff import delay
+from pubsub.exceptions import RequestTimeout
+from pubsub.futures import follow
+from pubsub.runners import Errand, Runner
 
 T = TypeVar("T")
 
-#: How many are under way at a time.
+#: How many are under way at a time, of those that are urgent, and of the others.
 THREADS = 4
 
-#: The server could not be asked, and perhaps can be later.
-AWAY = (StreamError, RequestTimeout)
 
-
-def run(errand: Callable[..., T], *args: Any) -> Future[T]:
-    """Let a thread do something, soon.
-
-    :returns: a Future of what it returns.
-    """
-    global _threads
-    if _threads is None:
-        _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pubsub errand")
-    try:
-        return _threads.submit(_with_clean_hands, errand, *args)
-    except RuntimeError as error:  # the interpreter is about to exit, and takes none any more
-        return failed(error)
-
-
-def insist(
-    errand: Callable[..., T], *args: Any, report: Callable[[PubSubError], None]
+def run(
+    act: Callable[[], T],
+    *,
+    what: str,
+    remedy: str,
+    key: Hashable | None = None,
+    is_urgent: bool = False,
 ) -> Future[T]:
-    """Do as :func:`run`, and again for as long as the server is away, or until the process ends.
+    """Let a thread do something, soon, or as soon as the server is there.
 
-    :param report: told why, once, when that has to be.
+    :param what, remedy, key: see :class:`~pubsub.runners.Errand`.
+    :param is_urgent: whether somebody waits for it; it does not stand behind those that are not.
+    :returns: a Future of what it returns; a failure is logged, too.
     """
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-    _attempt(outcome, partial(run, errand, *args), report, 0)
-    return outcome
+    global _finalizer
+    if _finalizer is None:
+        # At the exit of the interpreter, and of a child of multiprocessing, which knows no atexit;
+        # by its priority before the connections that we need are closed.
+        _finalizer = Finalize(None, finish, exitpriority=2)
+    errand = Errand(partial(_with_clean_hands, act), what, remedy, key)
+    future: Future[T] = (_urgent if is_urgent else _others).take(errand)
+    return future
+
+
+def finish() -> None:
+    """Begin nothing any more, and wait for what was begun, as long as XMPP_TIMEOUT allows."""
+    until = time.monotonic() + conf.timeout
+    for runner in (_urgent, _others):
+        runner.begin_to_close()
+    for runner in (_urgent, _others):
+        runner.close(until)
 
 
 def after_commit(act: Callable[[], Future[T]], using: str | None) -> Future[T]:
@@ -94,26 +99,6 @@ def answer(future: Future[T], within: float | None = None) -> T:
 # Private
 
 
-def _attempt(
-    outcome: Future[T],
-    begin: Callable[[], Future[T]],
-    report: Callable[[PubSubError], None],
-    failures: int,
-) -> None:
-    def ended(attempt: Future[T]) -> None:
-        error = attempt.exception()
-        if not isinstance(error, AWAY):
-            follow(outcome, attempt)
-            return
-        if failures == 0:
-            report(error)
-        again = Timer(delay(failures + 1), _attempt, (outcome, begin, report, failures + 1))
-        again.daemon = True
-        again.start()
-
-    begin().add_done_callback(ended)
-
-
 class _Deferred(Promise[T]):
     """Does something when the transaction has committed."""
 
@@ -128,20 +113,26 @@ class _Deferred(Promise[T]):
             self._future.set_exception(error)
 
 
-def _with_clean_hands(errand: Callable[..., T], *args: Any) -> T:
+def _with_clean_hands(act: Callable[[], T]) -> T:
     """Leave no connection to a database behind, which would stay open for ever."""
     try:
-        return errand(*args)
+        return act()
     finally:
         connections.close_all()
 
 
 def _forget_parents() -> None:
-    """In a forked child: the threads are the parent's."""
-    global _threads
-    _threads = None
+    """At first, and in a forked child: the threads, and what they have to do, are the parent's."""
+    global _urgent, _others, _finalizer
+    _urgent = Runner("pubsub errand", THREADS)
+    _others = Runner("pubsub errand", THREADS)
+    _finalizer = None
 
 
-_threads: ThreadPoolExecutor | None = None
+_urgent: Runner
+_others: Runner
+_finalizer: Finalize | None
+
+_forget_parents()
 
 os.register_at_fork(after_in_child=_forget_parents)

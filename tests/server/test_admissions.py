@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import closing
+from functools import partial
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -17,12 +18,14 @@ from django.urls import include, path
 
 from pubsub import authorize, end_sessions, errands, nodes, publish, recheck, revoke, rules
 from pubsub.admissions import admit
+from pubsub.backends import get_backend
 from pubsub.conf import conf
 from pubsub.credentials import make_credentials
 from pubsub.exceptions import AuthenticationError, RequestRefused, StreamError
 from pubsub.identities import jid_of
 from pubsub.models import Admission
 from pubsub.publications import PUBLISH_MODELS
+from pubsub.rechecking import recheck_node
 from pubsub.wire.bosh import open_bosh
 from tests.proxy import Proxy
 from tests.visitors import subscribe
@@ -55,10 +58,12 @@ def database(db, tmp_path):
 
 
 def finish_errands():
-    """Wait until all that was begun is done: each thread comes to the barrier."""
-    barrier = threading.Barrier(errands.THREADS)
-    for each in [errands.run(barrier.wait, 20) for _ in range(errands.THREADS)]:
-        each.result(20)
+    """Wait until all that was begun is done: each thread comes to a barrier."""
+    for is_urgent in (True, False):
+        meet = partial(threading.Barrier(errands.THREADS).wait, 20)
+        options = {"what": "meet", "remedy": "", "is_urgent": is_urgent}
+        for each in [errands.run(meet, **options) for _ in range(errands.THREADS)]:
+            each.result(20)
 
 
 class Page:
@@ -115,7 +120,9 @@ class Page:
 
 @pytest.fixture
 def ada():
-    return User.objects.create_user("ada")
+    user = User.objects.create_user("ada")
+    finish_errands()  # which ask rules about her
+    return user
 
 
 @pytest.fixture
@@ -153,6 +160,7 @@ def rule():
 @pytest.fixture
 def allowed(ada):
     ada.user_permissions.add(permission())
+    finish_errands()
     return User.objects.get(pk=ada.pk)
 
 
@@ -171,6 +179,11 @@ def subscribers(node):
 
 def jid(user):
     return f"{user.pk}@users.localhost"
+
+
+def make_open(node):
+    """As a node is that was there before its rule."""
+    get_backend().configure_node(node, {"access_model": "open"}).result(10)
 
 
 def say(node, item_id):
@@ -364,17 +377,49 @@ def test_a_recheck_puts_out_whom_the_rule_does_not_allow_any_more(rule, allowed,
 
 def test_a_recheck_of_a_node_that_was_open_puts_out_who_was_there(rule, allowed, ada, open_page):
     bo = User.objects.create_user("bo")
-    nodes.configure(rule.node, access_model="open").result(10)
+    make_open(rule.node)
     guest = open_bosh(conf.prebind_url, "guests.localhost", "a-guest", "any password")
     try:
         for page in (open_page(allowed), open_page(bo)):
             assert page.subscribe(rule.node) == ""
         guest.request(subscribe(conf.pubsub_host, rule.node, guest.jid))
-        nodes.configure(rule.node, access_model="whitelist").result(10)
         assert recheck(rule.node).result(20) == sorted([jid(bo), "a-guest@guests.localhost"])
         assert subscribers(rule.node) == [jid(allowed)]
     finally:
         guest.close()
+
+
+def test_who_was_there_before_the_rule_is_put_out_when_his_right_goes(rule, allowed, open_page):
+    make_open(rule.node)
+    page = open_page(allowed)
+    assert page.subscribe(rule.node) == ""
+    assert recheck(rule.node).result(20) == []
+    assert nodes.configuration(rule.node).result(10)["access_model"] == "whitelist"
+    allowed.user_permissions.clear()
+    until(lambda: subscribers(rule.node) == [], "he is out")
+
+
+def test_a_right_that_goes_while_its_owner_is_found_on_the_node_is_seen(rule, allowed, open_page):
+    """Whoever took it away found no row; so the rule is asked again when there is one."""
+
+    def take_away(user):
+        rule.before.clear()
+        user.has_perm(PERMISSION)  # as it was, Django remembers
+        User.objects.get(pk=user.pk).user_permissions.clear()
+        finish_errands()
+
+    make_open(rule.node)
+    open_page(allowed).subscribe(rule.node)
+    rule.before.append(take_away)
+    assert recheck_node(rule.node) == [jid(allowed)]
+    assert (subscribers(rule.node), Admission.objects.count()) == ([], 0)
+
+
+def test_an_account_with_a_password_is_no_user_of_the_site(rule):
+    nodes.set_affiliations(rule.node, {"carol@users.localhost": "member"}).result(10)
+    nodes.set_subscriptions(rule.node, {"dave@users.localhost": "subscribed"}).result(10)
+    assert recheck(rule.node).result(20) == ["dave@users.localhost"]
+    assert members(rule.node) == ["carol@users.localhost"]
 
 
 def test_without_a_rule_who_was_let_in_by_one_is_put_out_and_others_stay(rule, allowed):
@@ -429,16 +474,33 @@ def test_a_groups_right_that_goes_puts_its_members_out(rule, ada, take_away):
     until(lambda: members(rule.node) == [], "she is out")
 
 
-def test_a_right_that_goes_while_the_server_is_away_is_taken_when_it_is_back(
-    stack, rule, allowed, xmpp_settings, caplog
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda user, node: user.user_permissions.clear(),
+        lambda user, node: revoke(user, node),
+        lambda user, node: recheck(node),
+        lambda user, node: (
+            user.delete(),
+            errands.finish(),
+            errands._forget_parents(),  # the process ended, and another one began
+            User.objects.create_user("bo", id=int(Admission.objects.get().name)),
+        ),
+    ],
+    ids=["signal", "revoke", "recheck", "the key is used again"],
+)
+def test_what_is_taken_away_while_the_server_is_away_is_gone_when_it_is_back(
+    stack, rule, allowed, xmpp_settings, caplog, take_away
 ):
     admit(allowed, rule.node)
+    User.objects.get(pk=allowed.pk).user_permissions.through.objects.all().delete()  # no signal
     with Proxy(stack.ports.xmpp) as proxy:
         proxy.go_down()
         xmpp_settings.XMPP_TIMEOUT = 0.5
         xmpp_settings.XMPP_PORT = proxy.port
-        allowed.user_permissions.clear()
+        take_away(allowed, rule.node)
         until(lambda: "It is tried again" in caplog.text, "nobody answers")
+        assert "manage.py pubsub_recheck" in caplog.text
         proxy.come_up()
         until(lambda: Admission.objects.count() == 0, "he is out")
         assert members(rule.node) == []

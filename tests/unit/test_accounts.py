@@ -7,14 +7,18 @@ from types import SimpleNamespace
 import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.auth.signals import user_logged_out
+from django.contrib.contenttypes.models import ContentType
 from django.core import serializers
-from django.db import transaction
+from django.db import models, transaction
+from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.test.utils import isolate_apps
 
 from pubsub import accounts
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.exceptions import ConnectError
 from pubsub.futures import failed, resolved
+from pubsub.rechecking import recheck_user
 from tests.testapp.models import Author
 
 pytestmark = pytest.mark.django_db
@@ -44,14 +48,14 @@ def quick(request, settings, monkeypatch):
 
 @pytest.fixture
 def begun(monkeypatch):
-    """The errands that were begun: what, and about whom."""
+    """The errands that were begun: the key of the user whom it is about, or else what is done."""
     begun = []
 
-    def insist(errand, *arguments, report):
-        begun.append(arguments[0] if arguments else errand)
+    def run(errand, *, what, remedy, key):
+        begun.append(key[1] if key[0] is recheck_user else errand)
         return resolved(None)
 
-    monkeypatch.setattr(accounts, "insist", insist)
+    monkeypatch.setattr(accounts, "run", run)
     return begun
 
 
@@ -85,9 +89,9 @@ def ada(server, begun):
     return user
 
 
-def test_a_new_user_was_let_in_nowhere(server, begun):
-    User.objects.create_user("ada", password="ada's password")
-    assert (begun, server.ended) == ([], [])
+def test_a_new_user_is_asked_about_in_case_another_had_his_key_before(server, begun):
+    user = User.objects.create_user("ada", password="ada's password")
+    assert (begun, server.ended) == ([str(user.pk)], [])
 
 
 def test_a_user_who_logs_in_keeps_what_he_has(ada, begun, server, client):
@@ -219,9 +223,9 @@ def test_a_failure_breaks_no_save_and_says_what_to_run(ada, server, caplog, monk
     server.error = ConnectError("127.0.0.1:1", "nobody listens")
     ada.is_active = False
     ada.save()
-    assert f"Could not end the XMPP sessions of {ada.pk}@users.localhost" in caplog.text
+    assert f"Could not end the XMPP sessions of user {ada.pk}" in caplog.text
     assert "To make up for it: pubsub.end_sessions(user)" in caplog.text
-    monkeypatch.setattr(accounts, "insist", lambda *a, report: 1 / 0)
+    monkeypatch.setattr(accounts, "run", lambda *a, **kw: 1 / 0)
     ada.save()
     assert f"To make up for it: manage.py pubsub_recheck --user {ada.pk}" in caplog.text
 
@@ -238,3 +242,82 @@ def test_the_receivers_are_there_once(ada, begun):
     accounts.connect()
     ada.save()
     assert begun == [str(ada.pk)]
+
+
+@pytest.fixture
+def proxies():
+    with isolate_apps("tests.testapp"):
+
+        class Staff(User):
+            class Meta:
+                proxy = True
+                app_label = "testapp"
+
+        class Readers(Group):
+            class Meta:
+                proxy = True
+                app_label = "testapp"
+
+        yield Staff, Readers
+
+
+def test_a_user_who_is_saved_or_deleted_under_a_proxy_is_heard_of(ada, begun, server, proxies):
+    staff = proxies[0].objects.get(pk=ada.pk)
+    staff.is_active = False
+    staff.save()
+    staff.delete()
+    assert (len(begun), len(server.ended)) == (2, 2)
+
+
+def test_a_group_that_is_deleted_under_a_proxy_is_heard_of(ada, asked, proxies):
+    proxies[1].objects.create(name="readers").delete()
+    assert asked() == [None]
+
+
+@isolate_apps("tests.testapp")
+def test_a_child_of_the_user_model_is_heard_of_once():
+    class Customer(User):
+        class Meta:
+            app_label = "testapp"
+
+    assert post_save.has_listeners(Customer)
+    assert not post_delete.has_listeners(Customer)  # it is told of as a User, too
+
+
+def test_models_that_are_none_of_our_business_are_saved_and_deleted_as_fast_as_ever():
+    assert not post_save.has_listeners(Permission)
+    assert not post_delete.has_listeners(ContentType)
+
+
+@isolate_apps("tests.testapp")
+@pytest.mark.parametrize("key", ["ada", "x" * 600, ""])
+def test_a_user_model_that_is_quite_another_breaks_nothing(server, key):
+    class Bare(models.Model):
+        name = models.TextField(primary_key=True)
+
+        class Meta:
+            app_label = "testapp"
+
+        def __str__(self):
+            return self.name
+
+    user = Bare(name=key) if key else User()
+    post_save.send(
+        sender=User, instance=user, created=False, raw=False, using="default", update_fields=None
+    )
+    post_delete.send(sender=User, instance=user, using="default", origin=user)
+    m2m_changed.send(
+        sender=User.groups.through,
+        instance=user,
+        action="post_add",
+        using="default",
+        pk_set={1},
+        reverse=False,
+        model=Group,
+    )
+
+
+def test_somebody_who_is_in_no_database_logs_out(server):
+    user = SimpleNamespace(pk=5, is_authenticated=True, is_active=True)
+    user_logged_out.send(sender=SimpleNamespace, request=SimpleNamespace(session=None), user=user)
+    assert server.ended == []

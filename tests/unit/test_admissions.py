@@ -165,7 +165,7 @@ def test_what_the_server_was_not_told_in_time_leaves_nothing(server, node, ada):
 def test_who_is_being_let_in_is_waited_for_until_the_server_has_answered(
     server, node, ada, monkeypatch
 ):
-    monkeypatch.setattr(admissions, "run", lambda errand, *args: errand(*args))
+    monkeypatch.setattr(admissions, "run", lambda act, **options: act())
     server.telling.set_running_or_notify_cancel()
     for _ in range(3):
         with pytest.raises(RequestTimeout):

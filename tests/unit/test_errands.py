@@ -1,5 +1,7 @@
 """pubsub/errands.py: what has to be done behind a request."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
 
@@ -7,50 +9,65 @@ import pytest
 from django.db import transaction
 
 from pubsub import errands
-from pubsub.errands import after_commit, answer, insist, run
+from pubsub.errands import after_commit, answer, run
 from pubsub.exceptions import ConnectError, RequestTimeout
 from pubsub.futures import failed, resolved
 
 db = pytest.mark.django_db(transaction=True)
 
 
+def do(act, **options):
+    return run(act, what="do it", remedy="manage.py do_it", **options)
+
+
 def test_an_errand_runs_in_a_thread_of_its_own():
-    name = run(lambda: threading.current_thread().name).result(10)
+    name = do(lambda: threading.current_thread().name).result(10)
     assert name.startswith("pubsub errand")
 
 
 def test_an_errand_that_fails_says_so():
-    assert isinstance(run(lambda: 1 / 0).exception(10), ZeroDivisionError)
+    assert isinstance(do(lambda: 1 / 0).exception(10), ZeroDivisionError)
 
 
-def test_an_errand_is_done_when_the_server_is_back(monkeypatch):
-    outcomes = iter([ConnectError("here:1", "nobody"), RequestTimeout("silent"), "done"])
-    reports = []
-    monkeypatch.setattr(errands, "delay", lambda failures: 0)
-
-    def errand(argument):
-        outcome = next(outcomes)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return f"{argument} {outcome}"
-
-    assert insist(errand, "all", report=reports.append).result(10) == "all done"
-    assert [type(report) for report in reports] == [ConnectError]
+def test_what_is_urgent_does_not_stand_behind_what_is_not():
+    go_on = threading.Event()
+    others = [do(lambda: go_on.wait(20)) for _ in range(3 * errands.THREADS)]
+    assert do(lambda: "done", is_urgent=True).result(20) == "done"
+    assert not others[0].done()
+    go_on.set()
+    for other in others:
+        other.result(20)
 
 
-def test_an_errand_that_fails_by_itself_is_not_done_again():
-    reports = []
-    assert isinstance(insist(lambda: 1 / 0, report=reports.append).exception(10), ZeroDivisionError)
-    assert reports == []
+def test_at_the_exit_what_was_begun_is_finished_and_the_rest_is_told():
+    script = """if True:
+        import threading
+        from multiprocessing.util import Finalize
 
+        from django.conf import settings
 
-def test_at_the_exit_no_errand_is_begun(monkeypatch):
-    class Closed:
-        def submit(self, *args):
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        settings.configure(INSTALLED_APPS=["pubsub"], XMPP_TIMEOUT=20)
+        from pubsub.errands import THREADS, run
 
-    monkeypatch.setattr(errands, "_threads", Closed())
-    assert isinstance(run(print).exception(0), RuntimeError)
+        exiting, begun = threading.Event(), threading.Barrier(THREADS + 1)
+        Finalize(None, exiting.set, exitpriority=3)
+
+        def errand():
+            begun.wait(20)
+            exiting.wait(20)
+            print("finished")
+
+        for number in range(3 * THREADS):
+            run(errand, what=f"do {number}", remedy="manage.py do")
+        begun.wait(20)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert done.stdout == "finished\n" * errands.THREADS
+    told = [f"Could not do {n}: the process ends" in done.stderr for n in range(12)]
+    assert told == [False] * errands.THREADS + [True] * 2 * errands.THREADS
 
 
 @db

@@ -11,7 +11,7 @@ PACKAGE = Path(pubsub.__file__).parent
 
 FLOWS = [
     *["outbox", "relay", "lists"],
-    *["rechecking", "admissions", "sessions", "errands", "prebinding", "credentials"],
+    *["rechecking", "admissions", "sessions", "errands", "runners", "prebinding", "credentials"],
     *["querysets", "registry", "byhand", "receivers", "joining", "relations", "rows", "pipeline"],
     *[
         "announcing",

@@ -15,7 +15,7 @@ from pubsub.errands import answer
 from pubsub.exceptions import InvalidItem, PubSubError
 from pubsub.items import valid_node
 from pubsub.management.commands._terminal import InterruptibleCommand, quiet_log
-from pubsub.rechecking import recheck_node, recheck_user
+from pubsub.rechecking import for_each, recheck_node, recheck_user
 from pubsub.rules import rule_of
 
 
@@ -44,16 +44,23 @@ class Command(InterruptibleCommand):
             get_backend().require_server("set_subscriptions")
             with quiet_log():
                 if user is not None:
-                    for node in recheck_user(user):
-                        self.stdout.write(f"user {user} is out of {node}")
-                    return
-                for node in names or self.all_nodes():
-                    for jid in recheck_node(node):
-                        self.stdout.write(f"{jid} is out of {node}")
+                    recheck_user(
+                        user, lambda node: self.stdout.write(f"user {user} is out of {node}")
+                    )
+                else:
+                    for_each(names or self.all_nodes(), self.recheck)
         except (InvalidItem, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except PubSubError as error:
             raise CommandError(f"Not all was asked: {error}") from error
+
+    def recheck(self, node: str) -> None:
+        """Ask the rule of a node; what fails is told here, too, as there may be more of it."""
+        try:
+            recheck_node(node, lambda jid: self.stdout.write(f"{jid} is out of {node}"))
+        except PubSubError as error:
+            self.stderr.write(f"{node}: {error}")
+            raise
 
     def all_nodes(self) -> list[str]:
         """The nodes on which somebody may be who should not."""
