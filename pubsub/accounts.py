@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Collection, Hashable, Iterable
-from concurrent.futures import Future
 from functools import partial, wraps
 from typing import Any
 
@@ -26,11 +25,12 @@ from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
 from pubsub.backends import get_backend
-from pubsub.errands import after_commit, run
+from pubsub.credentials import session_id
+from pubsub.errands import after_commit, answer, run
 from pubsub.identities import jid_of, key_of_user
 from pubsub.instances import key_of
 from pubsub.rechecking import recheck_user, recheck_users
-from pubsub.sessions import end_sessions, end_sessions_of
+from pubsub.sessions import end_sessions_of
 
 logger = logging.getLogger("pubsub")
 
@@ -39,9 +39,6 @@ HARMLESS = frozenset({"last_login"})
 
 #: Actions of m2m_changed after which relations are others.
 CHANGED = ("post_add", "post_remove", "post_clear")
-
-#: What makes up for sessions that did not end.
-END = "pubsub.end_sessions(user)"
 
 #: What makes up for rules that were not asked.
 RECHECK = "manage.py pubsub_recheck"
@@ -100,12 +97,7 @@ def _logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     if not isinstance(user, get_user_model()) or user.pk is None:
         return
     session = getattr(request, "session", None)
-    using = user._state.db
-    _begin(
-        lambda: end_sessions(user, session=session, using=using),
-        f"end the XMPP sessions of user {user.pk}, who has logged out",
-        END,
-    )
+    _end(user, session_id(session), user._state.db)
 
 
 @_harmless
@@ -123,14 +115,14 @@ def _user_saved(
     # Django ends his other sessions, too, when a password is set; this one comes back by itself.
     has_new_password = getattr(instance, "_password", None) is not None
     if not created and (has_new_password or not getattr(instance, "is_active", True)):
-        _end_all(instance, using)
+        _end(instance, None, using)
     # Also of a new one: perhaps another had his key before, and could not be put out yet.
     _recheck(instance, using)
 
 
 @_harmless
 def _user_deleted(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
-    _end_all(instance, using)
+    _end(instance, None, using)
     _recheck(instance, using)
 
 
@@ -196,18 +188,28 @@ def _through(model: type[Model], name: str) -> type[Model] | None:
     return getattr(field.remote_field, "through", None)
 
 
-def _end_all(user: Any, using: str) -> None:
+def _end(user: Any, sid: str | None, using: str | None) -> None:
+    """End all sessions of a user; see :func:`~pubsub.sessions.end_sessions_of`."""
+    jid = jid_of(user)
     _begin(
-        lambda: end_sessions_of(jid_of(user), None, using),
-        f"end the XMPP sessions of user {user.pk}",
-        END,
+        lambda: answer(end_sessions_of(jid, sid, None)),
+        what=f"end the XMPP sessions of {jid}",
+        remedy="pubsub.end_sessions(user)",
+        key=(end_sessions_of, jid, sid),
+        using=using,
+        is_urgent=True,
     )
 
 
 def _recheck(user: Any, using: str) -> None:
     key = key_of_user(user)
-    remedy = f"{RECHECK} --user {shlex.quote(key)}"
-    _ask(partial(recheck_user, key), f"about user {key}", remedy, (recheck_user, key), using)
+    _begin(
+        partial(recheck_user, key),
+        what=f"ask the rules of private nodes again about user {key}",
+        remedy=f"{RECHECK} --user {shlex.quote(key)}",
+        key=(recheck_user, key),
+        using=using,
+    )
 
 
 def _recheck_many(
@@ -218,31 +220,21 @@ def _recheck_many(
     :param keys: called behind the request.
     :param about: tells those users from others.
     """
+    _begin(
+        lambda: recheck_users(None if keys is None else keys()),
+        what="ask the rules of private nodes again",
+        remedy=RECHECK,
+        key=(recheck_users, about),
+        using=using,
+    )
 
-    def ask() -> None:
-        recheck_users(None if keys is None else keys())
 
-    _ask(ask, "about many users", RECHECK, (recheck_users, about), using)
+def _begin(act: Callable[[], Any], *, using: str | None, **options: Any) -> None:
+    """Do what a signal asks for, when the transaction commits; the other things go on if it fails.
 
-
-def _ask(act: Callable[[], Any], about: str, remedy: str, key: Hashable, using: str) -> None:
-    what = f"ask the rules of private nodes again {about}"
-    begin = partial(run, act, what=what, remedy=remedy, key=key)
+    :param options: of :func:`~pubsub.errands.run`, which tells of failures.
+    """
     try:
-        after_commit(begin, using)  # which tells of failures
+        after_commit(partial(run, act, **options), using)
     except Exception:
-        logger.exception("Could not %s. To make up for it: %s", what, remedy)
-
-
-def _begin(act: Callable[[], Future[Any]], what: str, remedy: str) -> None:
-    """Begin what a signal asks for; the others go on if it fails."""
-    try:
-        act().add_done_callback(partial(_ended, what, remedy))
-    except Exception:
-        logger.exception("Could not %s. To make up for it: %s", what, remedy)
-
-
-def _ended(what: str, remedy: str, future: Future[Any]) -> None:
-    error = None if future.cancelled() else future.exception()
-    if error is not None:
-        logger.error("Could not %s: %s. To make up for it: %s", what, error, remedy, exc_info=error)
+        logger.exception("Could not %(what)s. To make up for it: %(remedy)s", options)

@@ -210,10 +210,11 @@ def _is_under_way(rows: QuerySet[Any]) -> bool:
 
 
 def _soon(act: Callable[..., T], key: str, node: str, *args: Any) -> Future[T]:
-    """Do something about a user and a node, behind the request."""
+    """Put a user out of a node behind the request, or note that he is in."""
+    what = "put user {} out of {}" if act is put_out else "note that user {} was let in to {}"
     return run(
         partial(act, key, node, *args),
-        what=f"put user {shortened(key)} out of {shortened(node)}",
+        what=what.format(shortened(key), shortened(node)),
         remedy=f"manage.py pubsub_recheck {shlex.quote(node)}",
         key=(act, key, node, *args),
         is_urgent=True,

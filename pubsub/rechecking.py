@@ -21,7 +21,7 @@ from pubsub.identities import bare_jid, key_in, local_part
 from pubsub.items import valid_node
 from pubsub.payloads import shortened
 from pubsub.rules import PRIVATE, allows, rule_of
-from pubsub.runners import AWAY
+from pubsub.runners import passes
 
 T = TypeVar("T")
 
@@ -56,9 +56,15 @@ def recheck(node: str, *, using: str | None = None) -> Future[list[str]]:
     """
     name = valid_node(node)
     get_backend().require_server("set_subscriptions")
+    revoked: set[str] = set()
+
+    def ask() -> list[str]:
+        recheck_node(name, revoked.add)
+        return sorted(revoked)  # by all attempts
+
     begin = partial(
         run,
-        partial(recheck_node, name),
+        ask,
         what=f"ask the rule of {shortened(name)} again",
         remedy=f"manage.py pubsub_recheck {shlex.quote(name)}",
         key=(recheck_node, name),
@@ -140,7 +146,7 @@ def for_each(values: Iterable[T], act: Callable[[T], object]) -> None:
     if not errors:
         return
     # If some of it can be done later, all of it is tried again.
-    errors.sort(key=lambda each: not isinstance(each, AWAY))
+    errors.sort(key=lambda each: not passes(each))
     for other in errors[1:]:
         logger.error("Asking the rules of private nodes again: %s", other, exc_info=other)
     raise errors[0]

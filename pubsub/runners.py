@@ -13,14 +13,18 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any
 
-from pubsub.exceptions import PubSubError, RequestFatal, RequestTimeout, StreamError
+from pubsub.exceptions import (
+    PubSubError,
+    QueueFull,
+    RequestFatal,
+    RequestRefused,
+    RequestTimeout,
+    StreamError,
+)
 from pubsub.futures import follow
 from pubsub.wire.backoff import delay
 
 logger = logging.getLogger("pubsub")
-
-#: The server could not be asked, and perhaps can be later.
-AWAY = (StreamError, RequestTimeout)
 
 ENDS = "the process ends before it is done"
 
@@ -44,7 +48,7 @@ class Errand:
         self._remedy = remedy
         self._is_told = False
 
-    def put_off(self, error: PubSubError | None) -> None:
+    def put_off(self, error: BaseException | None) -> None:
         """Say, once, that it cannot be done yet."""
         if not self._is_told:
             self._is_told = True
@@ -80,7 +84,7 @@ class Runner:
         self._threads: dict[threading.Thread, Errand | None] = {}
         #: How often the server was found to be away, one time after another, and why.
         self._failures = 0
-        self._trouble: PubSubError | None = None
+        self._trouble: BaseException | None = None
         #: Becomes a thread of ours when the next attempt is due; nothing is begun before.
         self._timer: threading.Timer | None = None
         self._is_over = False
@@ -99,10 +103,10 @@ class Runner:
                 refusal = self._begin()
                 if refusal is not None:
                     del self._waiting[errand.key]
-            is_resting, trouble = self._timer is not None, self._trouble
+            is_away, trouble = self._failures > 0, self._trouble
         if refusal is not None:
             errand.fail(refusal)
-        elif is_resting:
+        elif is_away:
             errand.put_off(trouble)
         return errand.future
 
@@ -156,12 +160,10 @@ class Runner:
             while (errand := self._next()) is not None:
                 try:
                     result = errand.act()
-                except AWAY as error:
-                    if not isinstance(error, RequestFatal):
+                except BaseException as error:  # noqa: BLE001 (whoever asked for it will see)
+                    if passes(error):
                         self._put_off(errand, error)
                         continue
-                    errand.fail(error)
-                except BaseException as error:  # noqa: BLE001 (whoever asked for it will see)
                     errand.fail(error)
                 else:
                     errand.future.set_result(result)
@@ -182,22 +184,23 @@ class Runner:
             self._threads[thread] = errand
             return errand
 
-    def _put_off(self, errand: Errand, error: PubSubError) -> None:
-        errand.put_off(error)
+    def _put_off(self, errand: Errand, error: BaseException) -> None:
         with self._lock:
-            if is_over := self._is_over:
-                newer = None
-            else:
+            is_over, newer = self._is_over, None
+            if not is_over:
                 newer = self._waiting.pop(errand.key, None)
                 self._waiting[errand.key] = errand
                 self._trouble = error
                 if self._timer is None:
                     self._failures += 1
                     self._rest()
-        if is_over:
-            errand.fail(error)
+            waiting = list(self._waiting.values())
+        for each in waiting:
+            each.put_off(error)
         if newer is not None:
             follow(newer.future, errand.future)
+        if is_over:
+            errand.fail(error)
 
     def _rest(self) -> None:
         """Begin nothing for a while; the caller holds the lock."""
@@ -222,3 +225,11 @@ class Runner:
             self._failures = 0
             if not self._is_over:
                 self._begin()
+
+
+def passes(error: BaseException) -> bool:
+    """Whether what failed may go well later, because the server is away, or says so."""
+    if isinstance(error, RequestRefused):
+        return error.type == "wait"
+    is_away = isinstance(error, StreamError | RequestTimeout | QueueFull)
+    return is_away and not isinstance(error, RequestFatal)

@@ -500,7 +500,7 @@ def test_what_is_taken_away_while_the_server_is_away_is_gone_when_it_is_back(
         xmpp_settings.XMPP_PORT = proxy.port
         take_away(allowed, rule.node)
         until(lambda: "It is tried again" in caplog.text, "nobody answers")
-        assert "manage.py pubsub_recheck" in caplog.text
+        until(lambda: "manage.py pubsub_recheck" in caplog.text, "what to run is said")
         proxy.come_up()
         until(lambda: Admission.objects.count() == 0, "he is out")
         assert members(rule.node) == []

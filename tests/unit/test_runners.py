@@ -6,7 +6,14 @@ import time
 import pytest
 
 from pubsub import runners
-from pubsub.exceptions import ConnectError, PubSubError, RequestFatal, RequestTimeout
+from pubsub.exceptions import (
+    ConnectError,
+    PubSubError,
+    QueueFull,
+    RequestFatal,
+    RequestRefused,
+    RequestTimeout,
+)
 from pubsub.runners import Errand, Runner
 from tests.waiting import until
 
@@ -50,14 +57,18 @@ def raising(error):
 
 
 def test_an_errand_is_done_when_the_server_is_back(runner, pause, caplog):
-    outcomes = iter([AWAY, RequestTimeout("silent"), AWAY, "done"])
+    busy = RequestRefused("resource-constraint", "wait")
+    outcomes = iter([AWAY, RequestTimeout("silent"), busy, QueueFull("too much"), "done"])
     assert runner.take(errand(telling(outcomes))).result(20) == "done"
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"Could not do errand 1 yet: {AWAY}. It is tried again")
     assert message.endswith("else run manage.py errand 1")
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), RequestFatal("here:1", "it is too big")])
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError(), RequestFatal("here:1", "too big"), RequestRefused("forbidden", "auth")],
+)
 def test_an_errand_that_fails_by_itself_is_not_done_again(runner, pause, error, caplog):
     assert runner.take(errand(raising(error))).exception(20) is error
     assert "To make up for it: manage.py errand 1" in caplog.text
