@@ -13,12 +13,14 @@ from django.db import models, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.test.utils import isolate_apps
 
-from pubsub import accounts
+from pubsub import accounts, errands, runners
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
-from pubsub.futures import resolved
+from pubsub.exceptions import ConnectError
+from pubsub.futures import failed, resolved
 from pubsub.rechecking import recheck_user
 from tests.testapp.models import Author
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db
 
@@ -30,8 +32,11 @@ class Server(BaseBackend):
 
     def __init__(self):
         self.ended = []
+        self.errors = []
 
     def end_sessions(self, jid, before, session=None) -> Future[None]:
+        if self.errors:
+            return failed(self.errors.pop())
         self.ended.append((jid, session))
         return resolved(None)
 
@@ -227,6 +232,15 @@ def test_a_failure_breaks_no_save_and_says_what_to_run(ada, caplog, monkeypatch)
     assert f"Could not end the XMPP sessions of {ada.pk}@users.localhost" in caplog.text
     assert "To make up for it: pubsub.end_sessions(user)" in caplog.text
     assert f"To make up for it: manage.py pubsub_recheck --user {ada.pk}" in caplog.text
+
+
+def test_sessions_that_cannot_be_ended_yet_are_ended_later(ada, server, caplog, monkeypatch):
+    monkeypatch.setattr(accounts, "run", errands.run)
+    monkeypatch.setattr(runners, "delay", lambda failures: 0)
+    server.errors = [ConnectError("here:1", "nobody listens")]
+    accounts._end(ada, None, None)
+    until(lambda: server.ended == [(f"{ada.pk}@users.localhost", None)], "they have ended")
+    assert "else run pubsub.end_sessions(user)" in caplog.text
 
 
 def test_a_backend_that_cannot_be_imported_breaks_no_save(settings, caplog):

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from pubsub import rechecking
+from pubsub import recheck, rechecking, runners
 from pubsub.backends import get_backend
 from pubsub.backends.base import BaseBackend
 from pubsub.exceptions import ConnectError, RequestRefused, RequestTimeout
@@ -82,6 +82,21 @@ def test_a_user_who_cannot_be_put_out_keeps_no_other_in(ada, failing):
     with pytest.raises(RequestRefused):
         recheck_users([str(ada.pk), "x" * 600, str(bo.pk)])
     assert {key for key, _ in done} == {str(ada.pk), str(bo.pk)}
+
+
+def test_all_attempts_together_tell_who_was_revoked(server, monkeypatch):
+    attempts = iter([("5@users.localhost", AWAY), ("6@users.localhost", None)])
+
+    def recheck_node(node, tell):
+        jid, error = next(attempts)
+        tell(jid)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(rechecking, "recheck_node", recheck_node)
+    monkeypatch.setattr(runners, "delay", lambda failures: 0)
+    monkeypatch.setattr("pubsub.errands.waits_for_commit", lambda using: False)
+    assert recheck("/a").result(20) == ["5@users.localhost", "6@users.localhost"]
 
 
 def test_of_a_server_that_is_away_nothing_more_is_asked(server):
