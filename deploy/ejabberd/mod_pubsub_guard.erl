@@ -169,9 +169,16 @@ clean(Host) ->
 user_send_packet({drop, State}) ->
     {drop, State};
 user_send_packet({Packet, State}) ->
-    case is_deep(Packet) of
-        true -> {stop, {drop, end_stream(State)}};
-        false -> judge_and_act(Packet, State)
+    try
+        case is_deep(Packet) of
+            true -> {stop, {drop, end_stream(State)}};
+            false -> judge_and_act(Packet, State)
+        end
+    catch
+        Class:Reason:Trace ->
+            log(maps:get(lserver, State, <<>>), stanza, "what cannot be answered: ~ts",
+                [told({Class, Reason, Trace})]),
+            {stop, {drop, State}}
     end.
 
 -spec judge_and_act(tuple(), state()) -> {tuple(), state()} | {stop, {drop, state()}}.
@@ -181,9 +188,8 @@ judge_and_act(Packet, State) ->
         {deny, What, Error} -> {stop, {drop, refuse(Packet, What, Error, State)}}
     catch
         Class:Reason:Trace ->
-            ?LOG_ERROR("A stanza is refused, because it cannot be judged: ~p",
-                       [{Class, Reason, Trace}]),
-            {stop, {drop, refuse(Packet, "what cannot be judged", xmpp:err_bad_request(), State)}}
+            What = ["what cannot be judged: ", told({Class, Reason, Trace})],
+            {stop, {drop, refuse(Packet, What, xmpp:err_bad_request(), State)}}
     end.
 
 %% No answer can be given that repeats it.
@@ -662,6 +668,11 @@ quoted(Text) ->
     Characters = unicode:characters_to_list(string:slice(Text, 0, 200)),
     unicode:characters_to_binary(io_lib:format("~0tp", [Characters])).
 
+%% Why something failed, for the log.
+-spec told(term()) -> binary().
+told(Failure) ->
+    unicode:characters_to_binary(io_lib:format("~0tp", [Failure], [{chars_limit, 300}])).
+
 %%% The log: what visitors do must not fill the disk
 
 -spec log_stanza(iodata(), state()) -> state().
@@ -681,7 +692,7 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
 -spec log(binary(), login | stanza, string(), list()) -> ok.
 log(Host, Kind, Format, Args) ->
     try may_log(Host, {log, Kind}) andalso ?LOG_WARNING("Refused: " ++ Format, Args)
-    catch error:badarg -> ?LOG_ERROR("There is no table of ~ts", [Host])
+    catch _:_ -> ?LOG_ERROR("Cannot log what was refused at ~ts", [Host])
     end,
     ok.
 

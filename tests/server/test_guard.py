@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import secrets
+import subprocess
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from pubsub import nodes
 from pubsub.backends import get_backend
 from pubsub.devstack import Stack, files
+from pubsub.devstack.erlang import erlang_libraries
 from pubsub.exceptions import RequestRefused
 from tests.visitors import BoshVisitor, WebSocketStream, auth, bind, subscribe
 from tests.waiting import until
@@ -310,6 +313,20 @@ def test_a_flood_of_refusals_fills_no_disk(guarded: Guarded, guest: Callable) ->
         visitor.ask(iq("get", GUESTS, ITEMS))
     guarded.says(visitor.jid, "(what follows is not logged)")
     assert sum(visitor.jid in line and "Refused" in line for line in guarded.log) == 20
+
+
+def test_what_the_guard_cannot_even_refuse_is_dropped(guarded: Guarded) -> None:
+    """No stanza is known that it fails on; ejabberd would let one pass."""
+    hook = "mod_pubsub_guard:user_send_packet({no_stanza, #{}})"
+    said = subprocess.run(
+        ["erl", "-noinput", "-pa", "ebin", "-eval", f'io:format("~p", [{hook}]), halt().'],
+        cwd=guarded.folder,
+        env={**os.environ, "ERL_LIBS": erlang_libraries()},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.endswith("{stop,{drop,#{}}}")
 
 
 @pytest.mark.parametrize("name", ["somebody", ""])
