@@ -269,19 +269,35 @@ judge_subscribe(Subscribe, #{jid := JID, lserver := Host} = State) ->
     Subscriber = jid:tolower(jid:decode(fxml:get_tag_attr_s(<<"jid">>, Subscribe))),
     case lists:member(Subscriber, [Full, jid:remove_resource(Full)]) of
         true ->
-            hold(Host, {Subscriber, Node}, State);
+            case index(Host, Node) of
+                none -> {allow, State};  % to be told so by mod_pubsub
+                Index -> hold(Host, {Subscriber == Full, Index}, Node, State)
+            end;
         false ->
             {deny, ["a subscription of ", quoted(jid:encode(Subscriber)), " to ", quoted(Node)],
              mod_pubsub:extended_error(xmpp:err_bad_request(), mod_pubsub:err_invalid_jid())}
     end.
 
+%% What a session subscribes: by its full JID or not, and which node.  It is remembered, so it is
+%% small, however long the names are that a visitor makes up.
+-type held() :: {IsFull :: boolean(), mod_pubsub:nodeIdx() | {hash, binary()}}.
+
+-spec index(binary(), binary()) -> none | mod_pubsub:nodeIdx() | {hash, binary()}.
+index(Host, Node) ->
+    try mnesia:dirty_read(pubsub_node, {option(Host, service), Node}) of
+        [#pubsub_node{id = Index}] -> Index;
+        [] -> none
+    catch
+        exit:{aborted, _} -> {hash, crypto:hash(sha256, Node)}  % the tables are in SQL
+    end.
+
 %% A session knows what it has asked for.  Only when that is too much it is found out what it has.
--spec hold(binary(), {jid:ljid(), binary()}, state()) -> {allow, state()} | refusal().
-hold(Host, {_, Node} = New, State) ->
+-spec hold(binary(), held(), binary(), state()) -> {allow, state()} | refusal().
+hold(Host, New, Node, #{jid := JID} = State) ->
     Asked = maps:get(?MODULE, State, #{}),
     Max = option(Host, max_subscriptions),
     Held = case map_size(Asked) >= Max andalso not maps:is_key(New, Asked) of
-               true -> maps:filter(fun(Key, _) -> is_subscribed(Host, Key) end, Asked);
+               true -> maps:filter(fun(Key, _) -> is_subscribed(jid:tolower(JID), Key) end, Asked);
                false -> Asked
            end,
     case map_size(Held) < Max orelse maps:is_key(New, Held) of
@@ -294,19 +310,19 @@ hold(Host, {_, Node} = New, State) ->
                                        mod_pubsub:err_too_many_subscriptions())}
     end.
 
--spec is_subscribed(binary(), {jid:ljid(), binary()}) -> boolean().
-is_subscribed(Host, {Subscriber, Node}) ->
-    Service = option(Host, service),
-    try mnesia:dirty_read(pubsub_node, {Service, Node}) of
-        [#pubsub_node{id = Index}] ->
-            case mnesia:dirty_read(pubsub_state, {Subscriber, Index}) of
-                [#pubsub_state{subscriptions = [_ | _]}] -> true;
-                _ -> false
-            end;
-        [] ->
-            false
-    catch
-        exit:{aborted, _} -> true  % the tables are in SQL
+-spec is_subscribed(jid:ljid(), held()) -> boolean().
+is_subscribed(_JID, {_IsFull, {hash, _}}) ->
+    true;
+is_subscribed(JID, {false, Index}) ->
+    has_subscription(jid:remove_resource(JID), Index);
+is_subscribed(JID, {true, Index}) ->
+    has_subscription(JID, Index).
+
+-spec has_subscription(jid:ljid(), mod_pubsub:nodeIdx()) -> boolean().
+has_subscription(JID, Index) ->
+    case mnesia:dirty_read(pubsub_state, {JID, Index}) of
+        [#pubsub_state{subscriptions = [_ | _]}] -> true;
+        _ -> false
     end.
 
 -spec allow_if(boolean(), tuple(), state()) -> {allow, state()} | refusal().
