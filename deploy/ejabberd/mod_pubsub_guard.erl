@@ -241,24 +241,40 @@ judge(Packet, #{jid := JID, lserver := Host} = State) ->
 judge_request(Type, Service, IQ, State) ->
     case {Service, Type, [{El, fxml:get_tag_attr_s(<<"xmlns">>, El)} || El <- elements(IQ)]} of
         {true, _, [{_, ?NS_PUBSUB}]} -> judge_pubsub(IQ, State);
-        {_, get, [{_, ?NS_DISCO_INFO}]} -> {allow, State};
+        {_, get, [{El, ?NS_DISCO_INFO}]} -> judge_info(El, IQ, State);
         {false, get, [{_, ?NS_PING}]} -> {allow, State};
         {false, set, [{_, ?NS_SESSION}]} -> {allow, State};
         _ -> forbidden(IQ)
     end.
 
+%% What there is to know of a node is for who may read it, and mod_pubsub counts its subscribers anew.
+-spec judge_info(#xmlel{}, tuple(), state()) -> {allow, state()} | refusal().
+judge_info(El, IQ, State) ->
+    case decoded(El, ?NS_DISCO_INFO) of
+        #xmlel{} = Query ->
+            allow_if(fxml:get_tag_attr_s(<<"node">>, Query) == <<>>, IQ, State);
+        error ->
+            {deny, "a request that is not of XEP-0030", xmpp:err_bad_request()}
+    end.
+
+%% What ejabberd will read, not what was written: namespaces have prefixes, and attributes and
+%% elements may stand there twice.
+-spec decoded(#xmlel{}, binary()) -> #xmlel{} | error.
+decoded(El, Namespace) ->
+    try xmpp:encode(xmpp:decode(El, Namespace, []))
+    catch error:{xmpp_codec, _} -> error
+    end.
+
 -spec judge_pubsub(tuple(), state()) -> {allow, state()} | refusal().
 judge_pubsub(IQ, State) ->
     [El] = elements(IQ),
-    %% What mod_pubsub will read, not what was written: namespaces have prefixes, and attributes and
-    %% elements may stand there twice.
-    try fxml:get_subtag(xmpp:encode(xmpp:decode(El, ?NS_PUBSUB, [])), <<"subscribe">>) of
-        #xmlel{} = Subscribe ->
-            judge_subscribe(Subscribe, State);
-        false ->
-            {allow, State}
-    catch
-        error:{xmpp_codec, _} ->
+    case decoded(El, ?NS_PUBSUB) of
+        #xmlel{} = Request ->
+            case fxml:get_subtag(Request, <<"subscribe">>) of
+                #xmlel{} = Subscribe -> judge_subscribe(Subscribe, State);
+                false -> {allow, State}
+            end;
+        error ->
             {deny, "a request that is not of XEP-0060", xmpp:err_bad_request()}
     end.
 

@@ -258,6 +258,8 @@ def test_what_pages_ask_is_answered(guest: Callable, stanza: str) -> None:
         iq("get", "{bare}", INFO),
         iq("get", SERVICE, ITEMS),
         iq("get", f"x@{SERVICE}", INFO),
+        iq("get", SERVICE, INFO.replace("/>", ' node="/private/plans"/>')),
+        iq("get", SERVICE, INFO.replace("/>", ' x:node="y" node="/private/plans" xmlns:x="z"/>')),
         iq("set", SERVICE, f'<pubsub xmlns="{PUBSUB}#owner"><delete node="/"/></pubsub>'),
         iq("get", SERVICE, f'<pubsub xmlns="{PUBSUB}#owner"><default/></pubsub>'),
         iq("get", SERVICE, '<vCard xmlns="vcard-temp"/>'),
