@@ -33,6 +33,7 @@
 -define(MAX_DEPTH, 100).            % of elements in a stanza
 -define(END_LIMIT, timer:seconds(3)).
 -define(CLEANING, timer:minutes(10)).
+-define(LOG_LINE, 500).             % bytes, and those that ejabberd begins each line with
 -define(LOG_SECONDS, 10).
 -define(LOG_LINES, 200).            % of one host in so many seconds
 -define(LOG_LINES_OF_SESSION, 20).  % in a minute
@@ -347,7 +348,8 @@ allow_if(false, Packet, _State) -> forbidden(Packet).
 
 -spec forbidden(tuple()) -> refusal().
 forbidden(Packet) ->
-    Namespaces = [[" ", quoted(fxml:get_tag_attr_s(<<"xmlns">>, El))] || El <- elements(Packet)],
+    Namespaces = [[" ", quoted(fxml:get_tag_attr_s(<<"xmlns">>, El))]
+                  || El <- lists:sublist(elements(Packet), 3)],
     {deny,
      [xmpp:get_name(Packet), " (", atom_to_binary(xmpp:get_type(Packet)), ")", Namespaces, " to ",
       quoted(jid:encode(xmpp:get_to(Packet)))],
@@ -697,8 +699,18 @@ seconds(Text) ->
 %% A word of a visitor's, for the log: on one line, and not long.
 -spec quoted(binary()) -> iodata().
 quoted(Text) ->
-    Characters = unicode:characters_to_list(string:slice(Text, 0, 200)),
+    Characters = unicode:characters_to_list(cut(Text, 100)),
     unicode:characters_to_binary(io_lib:format("~0tp", [Characters])).
+
+%% By bytes: one grapheme may have any number of them.
+-spec cut(binary(), pos_integer()) -> binary().
+cut(Text, Size) when byte_size(Text) =< Size ->
+    Text;
+cut(Text, Size) ->
+    case unicode:characters_to_binary(binary:part(Text, 0, Size)) of
+        Whole when is_binary(Whole) -> <<Whole/binary, "…"/utf8>>;
+        {_, Whole, _} -> <<Whole/binary, "…"/utf8>>
+    end.
 
 %% Why something failed, for the log.
 -spec told(term()) -> binary().
@@ -715,15 +727,17 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
                 _ -> 1
             end,
     Count =< ?LOG_LINES_OF_SESSION andalso
-        log(Host, stanza, "~ts from ~ts: ~ts~ts",
-            [jid:encode(JID), misc:ip_to_list(IP), What,
-             [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION]]),
+        log(Host, stanza, "~ts from ~ts~ts: ~ts",
+            [cut(jid:encode(JID), 150), misc:ip_to_list(IP),
+             [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION], What]),
     State#{pubsub_guard_log => {Minute, Count}}.
 
 %% Never fails: what is refused stays refused.  A crowd at the door does not hide what others do.
 -spec log(binary(), login | stanza, string(), list()) -> ok.
 log(Host, Kind, Format, Args) ->
-    try may_log(Host, {log, Kind}) andalso ?LOG_WARNING("Refused: " ++ Format, Args)
+    try
+        Line = unicode:characters_to_binary(io_lib:format(Format, Args)),
+        may_log(Host, {log, Kind}) andalso ?LOG_WARNING("Refused: ~ts", [cut(Line, ?LOG_LINE)])
     catch _:_ -> ?LOG_ERROR("Cannot log what was refused at ~ts", [Host])
     end,
     ok.

@@ -317,6 +317,25 @@ def test_a_flood_of_refusals_fills_no_disk(guarded: Guarded, guest: Callable) ->
     assert sum(visitor.jid in line and "Refused" in line for line in guarded.log) == 20
 
 
+@pytest.mark.parametrize(
+    "stanza",
+    [
+        iq("get", SERVICE, "".join(f'<x xmlns="urn:{n}"/>' for n in range(2000))),
+        iq("get", SERVICE, f'<x xmlns="{"x" * 20_000}"/>'),
+        iq("get", SERVICE, '<x xmlns="e{}"/>'.format("\u0301" * 20_000)),
+        iq("get", "x" * 1000 + f"@{SERVICE}/" + "ä" * 500, INFO),
+        subscribe(SERVICE, "/\u0301" * 5000, f"x@{GUESTS}/{'x' * 1000}"),
+    ],
+)
+def test_what_is_refused_makes_a_short_line(guarded: Guarded, guest: Callable, stanza: str) -> None:
+    visitor = guest(secrets.token_hex(8) + "x" * 900)
+    assert visitor.request(stanza).get("type") == "error"
+    begin = visitor.jid[:16]
+    guarded.says("Refused:", begin, VISITOR)
+    refused = [line for line in guarded.log if "Refused:" in line and begin in line]
+    assert all(len(line.encode()) < 700 for line in refused)
+
+
 def test_what_the_guard_cannot_even_refuse_is_dropped(guarded: Guarded) -> None:
     """No stanza is known that it fails on; ejabberd would let one pass."""
     hook = "mod_pubsub_guard:user_send_packet({no_stanza, #{}})"
