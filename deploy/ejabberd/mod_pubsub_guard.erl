@@ -33,6 +33,10 @@
 -define(MAX_DEPTH, 100).            % of elements in a stanza
 -define(END_LIMIT, timer:seconds(3)).
 -define(CLEANING, timer:minutes(10)).
+-define(GUESSES_OF_STREAM, 5).
+-define(GUESSES, 20).               % of one name from one address, in so many seconds
+-define(GUESSES_SECONDS, 600).
+-define(NS_SASL, <<"urn:ietf:params:xml:ns:xmpp-sasl">>).
 -define(LOG_LINE, 500).             % bytes, and those that ejabberd begins each line with
 -define(LOG_SECONDS, 10).
 -define(LOG_LINES, 200).            % of one host in so many seconds
@@ -156,6 +160,9 @@ clean(Host) ->
         unknown -> ok
     end,
     forget_streams(Host, '_'),
+    Past = now_seconds() div ?GUESSES_SECONDS,
+    ets:select_delete(table(Host),
+                      [{{{guesses, '_', '_'}, '$1', '_'}, [{'<', '$1', Past}], [true]}]),
     Forgotten = now_seconds() - option(Host, memory) div 1000,
     Old = mnesia:dirty_select(
             pubsub_guard_end,
@@ -384,7 +391,7 @@ check_decoded_jwt(true, Fields, _Signature, Host, User) ->
         case Long orelse is_ended(User, Host, Token) of
             true ->
                 log(Host, login, "a token of ~ts@~ts that ~ts",
-                    [User, Host, case Long of
+                    [cut(User, 100), Host, case Long of
                                      true -> <<"is valid for longer than `memory` says">>;
                                      false -> <<"was issued before his sessions were ended">>
                                  end]),
@@ -424,30 +431,72 @@ is_ended(User, Host, {IssuedAt, Session}) ->
               end,
               lists:flatmap(fun(Key) -> mnesia:dirty_read(pubsub_guard_end, Key) end, Keys)).
 
-%% Counts the sessions of an address, from the login on.
 -spec c2s_auth_result(state(), true | {false, binary()}, binary()) -> state() | {stop, state()}.
-c2s_auth_result(#{ip := {IP, _}, lserver := Host, lang := Lang} = State, true, User) ->
+c2s_auth_result(#{ip := {IP, _}, lserver := Host} = State, Result, User) ->
+    case {acl:match_rule(Host, option(Host, uncounted), IP), Result} of
+        {allow, _} ->
+            State;
+        {deny, {false, _}} ->
+            count_guess(State, User);
+        {deny, true} ->
+            %% A token cannot be guessed, and so its user is not shut out by who guesses.
+            case maps:get(auth_module, State, none) =/= ejabberd_auth_jwt
+                andalso guesses(State, User, 0) >= ?GUESSES of
+                true -> {stop, turn_away(State, User)};
+                false -> count_session(State, User)
+            end
+    end.
+
+%% A stream ends with its fifth wrong password.  After twenty for one name from one address no
+%% password of that name is taken from there for a while: the right one gets the same answer as a
+%% wrong one, or guessing would go on.  Nobody else at that address notices.
+-spec count_guess(state(), binary()) -> state() | {stop, state()}.
+count_guess(State, User) ->
+    OfStream = maps:get(pubsub_guard_guesses, State, 0) + 1,
+    case guesses(State, User, 1) > ?GUESSES orelse OfStream >= ?GUESSES_OF_STREAM of
+        true -> {stop, turn_away(State, User)};
+        false -> State#{pubsub_guard_guesses => OfStream}
+    end.
+
+%% So many there have been of late.  Names have a thousand places: nobody fills the memory.
+-spec guesses(state(), binary(), 0 | 1) -> non_neg_integer().
+guesses(#{ip := {IP, _}, lserver := Host}, User, More) ->
+    Key = {guesses, address(IP), erlang:phash2(jid:nodeprep(User), 1000)},
+    Now = now_seconds() div ?GUESSES_SECONDS,
+    case ets:lookup(table(Host), Key) of
+        [{Key, Now, Count}] when More == 0 -> Count;
+        [{Key, Now, _}] -> ets:update_counter(table(Host), Key, {3, More});
+        _ when More == 0 -> 0;
+        _ -> ets:insert(table(Host), {Key, Now, More}), More
+    end.
+
+%% What ejabberd says to a wrong password, so that a page tries its other key; then the end.
+-spec turn_away(state(), binary()) -> state().
+turn_away(#{ip := {IP, _}, lserver := Host, lang := Lang} = State, User) ->
+    log(Host, login, "~ts@~ts from ~ts, after too many wrong passwords",
+        [cut(User, 100), Host, misc:ip_to_list(IP)]),
+    Reason = #xmlel{name = <<"not-authorized">>},
+    Failure = #xmlel{name = <<"failure">>, attrs = [{<<"xmlns">>, ?NS_SASL}], children = [Reason]},
+    Text = <<"Too many wrong passwords">>,
+    ejabberd_c2s:send(xmpp_stream_in:send(State, Failure), xmpp:serr_policy_violation(Text, Lang)).
+
+%% Counts the sessions of an address, from the login on.
+-spec count_session(state(), binary()) -> state() | {stop, state()}.
+count_session(#{ip := {IP, _}, lserver := Host, lang := Lang} = State, User) ->
     Max = option(Host, max_sessions_per_address),
     Address = address(IP),
-    case acl:match_rule(Host, option(Host, uncounted), IP) of
-        allow ->
-            State;
-        deny ->
-            Counted = {Address, self()},
-            ets:insert(table(Host), {Counted}),
-            case count(Address) > Max andalso recount(Address) > Max of
-                true ->
-                    ets:delete(table(Host), Counted),
-                    log(Host, login, "the login of ~ts@~ts from ~ts, which has ~p sessions already",
-                        [User, Host, misc:ip_to_list(IP), Max]),
-                    Text = <<"Too many sessions from your address">>,
-                    {stop, ejabberd_c2s:send(State, xmpp:serr_policy_violation(Text, Lang))};
-                false ->
-                    State
-            end
-    end;
-c2s_auth_result(State, _Result, _User) ->
-    State.
+    Counted = {Address, self()},
+    ets:insert(table(Host), {Counted}),
+    case count(Address) > Max andalso recount(Address) > Max of
+        true ->
+            ets:delete(table(Host), Counted),
+            log(Host, login, "the login of ~ts@~ts from ~ts, which has ~p sessions already",
+                [cut(User, 100), Host, misc:ip_to_list(IP), Max]),
+            Text = <<"Too many sessions from your address">>,
+            {stop, ejabberd_c2s:send(State, xmpp:serr_policy_violation(Text, Lang))};
+        false ->
+            State
+    end.
 
 -spec c2s_terminated(state(), term()) -> state().
 c2s_terminated(#{ip := {IP, _}, lserver := Host} = State, _Reason) ->
@@ -702,12 +751,11 @@ quoted(Text) ->
     Characters = unicode:characters_to_list(cut(Text, 100)),
     unicode:characters_to_binary(io_lib:format("~0tp", [Characters])).
 
-%% By bytes: one grapheme may have any number of them.
+%% By bytes: one grapheme may have any number of them.  What is no UTF-8 ends there, too.
 -spec cut(binary(), pos_integer()) -> binary().
-cut(Text, Size) when byte_size(Text) =< Size ->
-    Text;
 cut(Text, Size) ->
-    case unicode:characters_to_binary(binary:part(Text, 0, Size)) of
+    case unicode:characters_to_binary(binary:part(Text, 0, min(Size, byte_size(Text)))) of
+        Text -> Text;
         Whole when is_binary(Whole) -> <<Whole/binary, "…"/utf8>>;
         {_, Whole, _} -> <<Whole/binary, "…"/utf8>>
     end.
@@ -728,7 +776,7 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
             end,
     Count =< ?LOG_LINES_OF_SESSION andalso
         log(Host, stanza, "~ts from ~ts~ts: ~ts",
-            [cut(jid:encode(JID), 150), misc:ip_to_list(IP),
+            [cut(jid:encode(JID), 100), misc:ip_to_list(IP),
              [<<" (what follows is not logged)">> || Count == ?LOG_LINES_OF_SESSION], What]),
     State#{pubsub_guard_log => {Minute, Count}}.
 
@@ -736,11 +784,15 @@ log_stanza(What, #{jid := JID, ip := {IP, _}, lserver := Host} = State) ->
 -spec log(binary(), login | stanza, string(), list()) -> ok.
 log(Host, Kind, Format, Args) ->
     try
-        Line = unicode:characters_to_binary(io_lib:format(Format, Args)),
-        may_log(Host, {log, Kind}) andalso ?LOG_WARNING("Refused: ~ts", [cut(Line, ?LOG_LINE)])
+        may_log(Host, {log, Kind})
+            andalso ?LOG_WARNING("Refused: ~ts", [line(io_lib:format(Format, Args))])
     catch _:_ -> ?LOG_ERROR("Cannot log what was refused at ~ts", [Host])
     end,
     ok.
+
+-spec line(iolist()) -> binary().
+line(Text) ->
+    cut(unicode:characters_to_binary(Text), ?LOG_LINE).
 
 -spec may_log(binary(), {log, login | stanza}) -> boolean().
 may_log(Host, Key) ->

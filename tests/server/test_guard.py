@@ -28,10 +28,13 @@ from tests.visitors import BoshVisitor, WebSocketStream, auth, bind, subscribe
 from tests.waiting import until
 
 SERVICE, GUESTS, USERS = "pubsub.localhost", "guests.localhost", "users.localhost"
-ACCOUNTS = {"alice@users.localhost": "alice's password", "eve@localhost": "eve's password"}
+ACCOUNTS = {
+    user: f"{user}'s password"
+    for user in ("alice@users.localhost", "bob@users.localhost", "eve@localhost")
+}
 
 #: The stack's own address, 127.0.0.1, is not counted.
-VISITOR, CROWD = "127.0.0.2", "127.0.0.3"
+VISITOR, CROWD, GUESSER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 
 GUARD = "urn:django-pubsub:guard:1"
 PUBSUB = "http://jabber.org/protocol/pubsub"
@@ -503,6 +506,52 @@ def test_a_password_lets_in_its_account_only(guarded: Guarded) -> None:
     assert guarded.lets_in("alice", guarded.token("alice"))
     for name, secret in (("5", password), ("alice", guarded.token("5")), ("5", ""), ("5", "a.b.c")):
         assert not guarded.lets_in(name, secret)
+
+
+def test_wrong_passwords_shut_out_their_name_and_nobody_else(
+    guarded: Guarded, streams: ExitStack
+) -> None:
+    """From that address, until it is forgotten; the right one is answered like a wrong one."""
+    right = ACCOUNTS["alice@users.localhost"]
+
+    def answers(password: str) -> str:
+        stream = guarded.stream(USERS, GUESSER)
+        streams.callback(stream.vanish)
+        return stream.ask(auth("alice", password)) + stream.hear()
+
+    for _ in range(4):
+        stream = guarded.stream(USERS, GUESSER)
+        streams.callback(stream.vanish)
+        for _ in range(5):
+            assert "not-authorized" in stream.ask(auth("ALICE", "wrong"))
+        assert "policy-violation" in stream.hear()
+    wrong = answers("wrong")
+    assert "not-authorized" in wrong
+    assert "policy-violation" in wrong
+    assert answers(right) == wrong
+    guarded.says("Refused:", "alice@users.localhost", GUESSER, "wrong passwords")
+    for name, password, address in (
+        ("alice", guarded.token("alice"), GUESSER),
+        ("bob", ACCOUNTS["bob@users.localhost"], GUESSER),
+        ("alice", right, VISITOR),
+    ):
+        stream = guarded.stream(USERS, address)
+        streams.callback(stream.vanish)
+        assert "<success" in stream.ask(auth(name, password))
+
+
+def test_a_name_that_is_no_text_is_counted_and_logged_like_others(
+    guarded: Guarded, streams: ExitStack
+) -> None:
+    stream = guarded.stream(USERS, GUESSER)
+    streams.callback(stream.vanish)
+    name = secrets.token_hex(8)
+    word = base64.b64encode(f"\0{name}".encode() + b"\xff\0wrong").decode()
+    sasl = 'xmlns="urn:ietf:params:xml:ns:xmpp-sasl" mechanism="PLAIN"'
+    for _ in range(5):
+        assert "<failure" in stream.ask(f"<auth {sasl}>{word}</auth>")
+    assert "policy-violation" in stream.hear()
+    guarded.says("Refused:", name, GUESSER, "wrong passwords")
 
 
 def test_a_token_that_would_outlive_the_memory_of_its_end_is_refused(guarded: Guarded) -> None:
