@@ -17,6 +17,7 @@ from pubsub import nodes
 from pubsub import pubsub as registry
 from pubsub.conf import conf
 from pubsub.context import page_began
+from pubsub.identities import jid_of
 from pubsub.lists import list_attributes, may_be_created
 from pubsub.payloads import timestamp
 from pubsub.publications import Publication
@@ -73,13 +74,15 @@ def pubsub_collection(source: Any, order: Any = None, limit: Any = None) -> Safe
 def client_configuration(request: object = None) -> dict[str, Any]:
     """What the client in a page has to know; nothing of it is secret.
 
+    ``user`` is for whom the page is: who has logged in meanwhile in the same browser gets nothing
+    on it.
+
     ``since`` is the time when the request came: what is published from then on the page may not
     show yet.
     """
     known = registry.publications_by_node
-    url = _credentials_url(request)
     return {
-        **({"credentialsUrl": url} if url else {}),
+        **_login(request),
         "service": conf.pubsub_host,
         "boshUrl": conf.bosh_url,
         "websocketUrl": conf.websocket_url,
@@ -97,16 +100,19 @@ def _description(node: str, publications: Iterable[Publication]) -> dict[str, An
     return {"max": nodes.max_items(node), **({"log": True} if is_log else {})}
 
 
-def _credentials_url(request: Any) -> str:
-    """Where the page asks who it may log in as; empty: it is a guest's."""
-    if not conf.jwt_keys:
-        return ""
+def _login(request: Any) -> dict[str, str]:
+    """Whose page it is, and where it asks how to log in; empty: it is a guest's."""
+    user = getattr(request, "user", None)
+    if not conf.jwt_keys or not getattr(user, "is_authenticated", False):
+        return {}
     try:
         url = reverse("pubsub:credentials")
     except NoReverseMatch:  # pubsub.urls is nowhere included
-        return ""
-    user = getattr(request, "user", None)
-    return url if getattr(user, "is_authenticated", False) else ""
+        return {}
+    try:
+        return {"credentialsUrl": url, "user": jid_of(user)}
+    except (TypeError, ValueError):  # he has no JID, and will be told so when he asks
+        return {"credentialsUrl": url}
 
 
 def _worker_url() -> str:

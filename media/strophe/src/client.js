@@ -86,7 +86,7 @@ export class PubSubClient extends EventTarget {
     }
     checkExcludeSelf(options.excludeSelf);
     const config = resolveConfig(pageConfig(document), options);
-    const site = config.credentialsUrl ? new Site(config.credentialsUrl) : undefined;
+    const site = config.credentialsUrl ? new Site(config.credentialsUrl, config.user) : undefined;
     const source = credentialSource(options, config, site && ((refused) => site.credentials(refused)));
     this.#authorize = options.authorize ?? (site && ((node) => site.authorize(node)));
     this.#options = options;

@@ -9,6 +9,7 @@ const NAMES = /** @type {const} */ ([
   "userDomain",
   "workerUrl",
   "credentialsUrl",
+  "user",
   "since",
 ]);
 
@@ -24,6 +25,7 @@ const NAMES = /** @type {const} */ ([
  * @property {string} [userDomain]  where the site's users log in
  * @property {string} [workerUrl]  of the script by which tabs share a connection
  * @property {string} [credentialsUrl]  where the site says with what its user logs in
+ * @property {string} [user]  the JID of the user for whom the page was made
  * @property {string} [since]  when the page was rendered, as ISO 8601
  * @property {Record<string, {max?: number | string, log?: boolean}>} [nodes]  what is known of
  *   nodes: how many items they keep, and whether no item is ever overwritten

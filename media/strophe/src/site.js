@@ -14,16 +14,20 @@ const PARALLEL = 6;
  */
 export class Site {
   #url;
-  #jid = "";
+  #jid;
   /** @type {Promise<any> | undefined} the last answer, with what the next request has to bear */
   #known;
   #busy = 0;
   /** @type {(() => void)[]} */
   #waiting = [];
 
-  /** @param {string} url  of the credentials */
-  constructor(url) {
+  /**
+   * @param {string} url  of the credentials
+   * @param {string} [jid]  for whom the page was made; if it does not say so, whoever is signed in first
+   */
+  constructor(url, jid) {
     this.#url = url;
+    this.#jid = jid;
   }
 
   /**

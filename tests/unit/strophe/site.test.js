@@ -25,7 +25,7 @@ const answer = (status, body = {}) => {
 };
 
 /** A site, and what was asked of it; the answers are taken in turn, the last of each kind stays. */
-function site(t, { credentials = [[200, ANSWER]], authorize = [[200]], url = "/pubsub/credentials/" } = {}) {
+function site(t, { credentials = [[200, ANSWER]], authorize = [[200]], url = "/pubsub/credentials/", jid } = {}) {
   const asked = [];
   const next = (answers) => answer(...(answers.length > 1 ? answers.shift() : answers[0]));
   setGlobals(t, {
@@ -35,7 +35,7 @@ function site(t, { credentials = [[200, ANSWER]], authorize = [[200]], url = "/p
       return next(init.method === "POST" ? authorize : credentials);
     },
   });
-  return { asked, site: new Site(url), addresses: () => asked.map(({ address }) => address) };
+  return { asked, site: new Site(url, jid), addresses: () => asked.map(({ address }) => address) };
 }
 
 test("it says with what to log in, and nothing is cached or sent elsewhere", async (t) => {
@@ -90,6 +90,13 @@ test("a page made for one user says nothing to another", async (t) => {
   const { site: it } = site(t, { credentials: [[200, ANSWER], [200, { ...ANSWER, jid: "6@users" }]] });
   await it.credentials();
   await assert.rejects(it.credentials(), { message: /made for 5@users, not for 6@users/, type: "auth" });
+});
+
+test("a page that says whose it is gives nothing to who has signed in before its first request", async (t) => {
+  const { site: it } = site(t, { jid: "6@users" });
+  await assert.rejects(it.credentials(), { message: /made for 6@users, not for 5@users/, type: "auth" });
+  const { site: own } = site(t, { jid: "5@users" });
+  assert.equal((await own.credentials()).jid, "5@users");
 });
 
 test("it is asked for a private node with the token of the last answer", async (t) => {

@@ -145,20 +145,23 @@ SECRET = "a secret of the site, which has 32 bytes or more"
 @pytest.mark.parametrize(
     ("key", "user", "expected"),
     [
-        (SECRET, User(pk=5), "/pubsub/credentials/"),
-        (SECRET, AnonymousUser(), None),
-        (SECRET, None, None),
-        ("", User(pk=5), None),
+        (SECRET, User(pk=5), ("/pubsub/credentials/", "5@users.localhost")),
+        (SECRET, AnonymousUser(), (None, None)),
+        (SECRET, None, (None, None)),
+        ("", User(pk=5), (None, None)),
     ],
     ids=["user", "anonymous", "no users", "no key"],
 )
 @pytest.mark.urls(__name__)
-def test_a_users_page_is_told_where_its_credentials_are(settings, key, user, expected):
+def test_a_users_page_is_told_whose_it_is_and_where_his_credentials_are(
+    settings, key, user, expected
+):
     settings.PUBSUB_JWT_KEY = key
     request = RequestFactory().get("/")
     if user is not None:
         request.user = user
-    assert configuration_of(render(request=request)).get("credentialsUrl") == expected
+    told = configuration_of(render(request=request))
+    assert (told.get("credentialsUrl"), told.get("user")) == expected
 
 
 def test_without_the_addresses_a_users_page_is_told_of_none(settings):
