@@ -91,12 +91,7 @@ EXAMINATIONS = (
         ("publisher", "bosh"),
     ),
     Examination("websocket", "Do browsers get in by WebSocket?", front.examine_websocket),
-    Examination(
-        "origin",
-        "Are pages of other sites refused there?",
-        front.examine_origin,
-        ("bosh", "websocket"),
-    ),
+    Examination("origin", "Are pages of other sites refused there?", front.examine_origin),
     Examination(
         "credentials",
         "Does the site give credentials to its users only?",

@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
-from pubsub.doctor.findings import Finding, failure, fine
+from pubsub.doctor.findings import Finding, Outcome, Skipped, failure, fine
 from pubsub.doctor.site import Site, is_this_machine
 from pubsub.doctor.web import SECURE, Answer, Refused, ask, origin_of
 from pubsub.doctor.websocket import WebSocket
@@ -67,23 +67,37 @@ def examine_websocket(site: Site) -> Iterator[Finding]:
 
 def examine_origin(site: Site) -> Iterator[Finding]:
     """Whether a page of another site is refused: it has the visitor's address, and his cookies."""
-    open_to_all = []
-    for setting, address, tried in (
+    if not (conf.websocket_url or conf.bosh_url):
+        raise Skipped("PUBSUB_WEBSOCKET_URL and PUBSUB_BOSH_URL are empty: pages use neither")
+    open_to_all: list[str] = []
+    unknown: list[str] = []
+    for setting, address, is_served in (
         ("PUBSUB_WEBSOCKET_URL", conf.websocket_url, _opens_stream),
         ("PUBSUB_BOSH_URL", conf.bosh_url, _opens_session),
     ):
-        if address and tried(url := site.front(address, setting)):
-            open_to_all.append(url)
-    if not open_to_all:
+        if not address:
+            continue
+        url = site.front(address, setting)
+        try:
+            if is_served(url, STRANGER):
+                open_to_all.append(url)
+        except (Refused, OSError) as error:
+            unknown.append(f"{url}: {error}")
+    if unknown:
+        yield Finding(
+            Outcome.SKIPPED,
+            f"it is not seen whether a page of {STRANGER} is refused by {'; '.join(unknown)}",
+        )
+    if open_to_all:
+        yield failure(
+            f"{' and '.join(open_to_all)} serve a page of {STRANGER}, too",
+            "Any site can use its visitors' browsers to fill your server, and reach it inside "
+            "their networks.",
+            "In nginx.conf, `location = /ws` and `location = /http-bind`: `if ($foreign_origin) { "
+            "return 403; }`, with the map of deploy/nginx.conf.",
+        )
+    if not (open_to_all or unknown):
         yield fine(f"a page of {STRANGER} is refused")
-        return
-    yield failure(
-        f"{' and '.join(open_to_all)} serve a page of {STRANGER}, too",
-        "Any site can use its visitors' browsers to fill your server, and reach it inside their "
-        "networks.",
-        "In nginx.conf, `location = /ws` and `location = /http-bind`: `if ($foreign_origin) { "
-        "return 403; }`, with the map of deploy/nginx.conf.",
-    )
 
 
 def examine_paths(site: Site) -> Iterator[Finding]:
@@ -123,18 +137,30 @@ def away(url: str, error: OSError, why: str) -> Finding:
 # Private
 
 
-def _opens_stream(url: str) -> bool:
+def _opens_stream(url: str, origin: str) -> bool:
+    """Whether a page gets in; else it is refused for what it is.
+
+    :raises Refused, OSError: for all that says neither.
+    """
     try:
-        return "<open" in _greeting(_of_websocket(url), STRANGER)
-    except (Refused, OSError):
-        return False
+        greeting = _greeting(_of_websocket(url), origin)
+    except Refused as error:
+        if error.status == 403:
+            return False
+        raise
+    if "<open" not in greeting:
+        raise Refused(101, greeting)
+    return True
 
 
-def _opens_session(url: str) -> bool:
-    try:
-        return bool(_session(_begin_session(url, STRANGER))[0])
-    except OSError:
+def _opens_session(url: str, origin: str) -> bool:
+    """See :func:`_opens_stream`."""
+    answer = _begin_session(url, origin)
+    if answer.status == 403:
         return False
+    if not _session(answer)[0]:
+        raise Refused(answer.status, answer.body)
+    return True
 
 
 def _begin_session(url: str, origin: str) -> Answer:

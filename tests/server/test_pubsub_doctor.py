@@ -263,6 +263,25 @@ def test_pages_of_other_sites_that_get_in_are_found(stack: Stack) -> None:
     assert "`if ($foreign_origin) { return 403; }`" in words
 
 
+def test_pages_of_other_sites_that_get_in_by_the_only_way_are_found(stack: Stack) -> None:
+    bosh = f"http://127.0.0.1:{stack.ports.http}/http-bind"
+    code, words = examine(stack, "origin", PUBSUB_WEBSOCKET_URL="", PUBSUB_BOSH_URL=bosh)
+    assert (code, f"{bosh} serve a page of" in words) == (1, True), words
+
+
+@pytest.mark.parametrize("status", [302, 429, 502])
+def test_only_who_forbids_counts_as_refusing(live_server: Any, stack: Stack, status: int) -> None:
+    code, words = examine(
+        stack,
+        "origin",
+        ROOT_URLCONF=urls_that_answer(status),
+        PUBSUB_WEBSOCKET_URL=f"{live_server.url}/pubsub/credentials/",
+        PUBSUB_BOSH_URL=f"{live_server.url}/pubsub/credentials/",
+    )
+    assert (code, words.count(f"status {status}")) == (0, 2), words
+    assert "origin skipped it is not seen whether a page of" in words
+
+
 @pytest.mark.urls("tests.server.ailing")
 def test_the_view_of_credentials_is_examined(live_server: Any, stack: Stack) -> None:
     code, words = examine(stack, "credentials", url=live_server.url)
@@ -377,7 +396,7 @@ def test_a_front_over_tls_is_examined_and_verified(
         url = f"https://127.0.0.1:{front.port}/"
         code, words = examine(well, *names, url=url)
         assert code == 1
-        assert words.count("certificate verify failed") == 3
+        assert words.count("certificate verify failed") == 5  # 'origin' tells of both
         assert "does its certificate name it? For an authority of your own set" in words
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         code, words = examine(well, *names, url=url)
@@ -448,7 +467,8 @@ def test_a_front_without_bosh_and_websocket_is_found(ill: Ailing) -> None:
     assert "In nginx.conf, `location = /http-bind { proxy_pass http://ejabberd; … }`" in words
     assert "/ws does not become a WebSocket: status 404" in words
     assert '`Upgrade $http_upgrade` and `Connection "upgrade"`' in words
-    assert "origin skipped it needs 'bosh', which failed" in words
+    assert "origin skipped it is not seen whether a page of" in words
+    assert "/ws: status 404" in words
 
 
 def test_paths_of_ejabberd_that_are_open_are_found(ill: Ailing) -> None:
