@@ -41,21 +41,27 @@ def test_what_is_urgent_does_not_stand_behind_what_is_not():
 
 def test_at_the_exit_what_was_begun_is_finished_and_the_rest_is_told():
     script = """if True:
+        import logging
         import threading
-        from multiprocessing.util import Finalize
 
         from django.conf import settings
 
         settings.configure(INSTALLED_APPS=["pubsub"], XMPP_TIMEOUT=20)
         from pubsub.errands import THREADS, run
 
-        exiting, begun = threading.Event(), threading.Barrier(THREADS + 1)
-        Finalize(None, exiting.set, exitpriority=3)
+        begun, exiting = threading.Barrier(THREADS + 1), threading.Event()
+
+        class Log(logging.StreamHandler):
+            def emit(self, record):
+                super().emit(record)
+                exiting.set()
+
+        logging.getLogger("pubsub").addHandler(Log())
 
         def errand():
             begun.wait(20)
-            exiting.wait(20)
-            print("finished")
+            if exiting.wait(20):
+                print("finished\\n", end="")
 
         for number in range(3 * THREADS):
             run(errand, what=f"do {number}", remedy="manage.py do")
