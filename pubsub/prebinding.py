@@ -13,6 +13,8 @@ import secrets
 from typing import Any, NamedTuple
 
 from asgiref.sync import sync_to_async
+from django.db import connections
+from django.views.decorators.debug import sensitive_variables
 
 from pubsub.conf import conf
 from pubsub.credentials import make_credentials
@@ -57,10 +59,18 @@ def prebind(user: Any = None) -> Prebound:
 async def aprebind(user: Any = None) -> Prebound:
     """Open a session as :func:`prebind` does, in a thread."""
     # Of its own: whatever else needs the thread of synchronous code must not wait for the server.
-    return await sync_to_async(prebind, thread_sensitive=False)(user)
+    return await sync_to_async(_prebind_with_clean_hands, thread_sensitive=False)(user)
 
 
 # Private
+
+
+def _prebind_with_clean_hands(user: Any) -> Prebound:
+    """Leave no connection to a database behind in a thread that belongs to no request."""
+    try:
+        return prebind(user)
+    finally:
+        connections.close_all()
 
 
 def _open_for(user: Any) -> BoshSession:
@@ -78,6 +88,8 @@ def _open_with(user: Any, attempt: int) -> BoshSession:
     return _open(found.jid, found.password)
 
 
+# What is called from here is hidden in reports of errors, too.
+@sensitive_variables()
 def _open(jid: str, password: str) -> BoshSession:
     username, _, domain = jid.rpartition("@")
     return open_bosh(

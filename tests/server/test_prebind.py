@@ -1,15 +1,21 @@
 """pubsub/prebinding.py and pubsub/wire/bosh.py against a real ejabberd."""
 
+import asyncio
+import base64
 import contextlib
 import http.client
 import http.server
 import socket
+import sqlite3
 import threading
 from urllib.parse import urlsplit
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import connections
+from django.utils.functional import SimpleLazyObject
+from django.views.debug import ExceptionReporter
 
 from pubsub import aprebind, prebind
 from pubsub.conf import conf
@@ -68,6 +74,27 @@ def test_no_two_guests_have_one_name():
 
 def test_asynchronous_views_prebind_too(stack, transactional_db, ada):
     assert goes_on(stack, async_to_sync(aprebind)(ada))
+
+
+def test_the_thread_of_an_asynchronous_view_keeps_no_connection(
+    settings, db, tmp_path, monkeypatch
+):
+    with contextlib.closing(sqlite3.connect(tmp_path / "db")) as copy:
+        connections["default"].connection.backup(copy)
+    monkeypatch.setitem(connections.settings["default"], "NAME", tmp_path / "db")
+    settings.PUBSUB_PREBIND_URL = "nowhere"
+
+    def connection():
+        return connections["default"].connection
+
+    async def view():
+        in_thread = sync_to_async(connection, thread_sensitive=False)
+        request_user = SimpleLazyObject(lambda: User.objects.create(pk=5))  # in the thread
+        with pytest.raises(ConnectError):
+            await aprebind(request_user)
+        return request_user.pk, await in_thread()
+
+    assert asyncio.run(view()) == (5, None)
 
 
 def test_while_the_server_has_the_key_before_users_get_in_with_that(settings, ada):
@@ -157,15 +184,17 @@ def test_a_peer_without_tls_where_it_was_asked_for_hears_nothing():
 
 
 @contextlib.contextmanager
-def answering(*answers):
-    """A server of HTTP that answers what it is told to."""
+def answering(*answers, heard=None):
+    """A server of HTTP that answers what it is told to, and notes what it has heard."""
     left = list(answers)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            request = self.rfile.read(int(self.headers["Content-Length"]))
+            if heard is not None:
+                heard.append(request.decode())
             answer = left.pop(0)
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
@@ -185,9 +214,10 @@ def answering(*answers):
             thread.join()
 
 
-def body(children="", attributes='sid="s"'):
+def body(children="", attributes='sid="s"', mechanism="X"):
     features = (
-        "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>X</mechanism></mechanisms>"
+        "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
+        f"<mechanism>{mechanism}</mechanism></mechanisms>"
     )
     children = children or f"<features>{features}</features>"
     return f'<body xmlns="{NS_BOSH}" {attributes}>{children}</body>'.encode()
@@ -211,3 +241,22 @@ def body(children="", attributes='sid="s"'):
 def test_what_is_not_as_it_should_be_ends_the_login(answers, error, words):
     with answering(*answers) as url, pytest.raises(error, match=words):
         open_bosh(url, "guests.localhost", "a", "b", timeout=5)
+
+
+@pytest.mark.parametrize("answer", [b"nonsense", body("<success/>", 'type="terminate"')])
+def test_no_report_of_an_error_shows_what_a_user_logs_in_with(settings, ada, answer):
+    heard = []
+    with (
+        answering(body(mechanism="PLAIN"), answer, heard=heard) as url,
+        pytest.raises((ConnectError, StreamLost)) as raised,
+    ):
+        settings.PUBSUB_PREBIND_URL = url
+        prebind(ada)
+    error = raised.value.with_traceback(raised.tb.tb_next)  # without this frame
+    shown = ExceptionReporter(None, type(error), error, error.__traceback__).get_traceback_html()
+    assert "_authenticate" in shown
+    sent = heard[1].partition('mechanism="PLAIN">')[2].partition("<")[0]
+    token = base64.b64decode(sent).decode().rpartition("\0")[2]
+    assert token.startswith("eyJ")
+    assert sent[:40] not in shown
+    assert token[:40] not in shown
