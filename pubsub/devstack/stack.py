@@ -240,7 +240,9 @@ class Stack:
                 f"{SOCKET_PATH_BYTES} bytes. Choose a shorter folder."
             )
         site = {
+            "listen 8080 default_server;": f"listen {LOOPBACK}:{self.ports.nginx} default_server;",
             "listen 8080;": f"listen {LOOPBACK}:{self.ports.nginx};",
+            "server_name mysite.org;": f"server_name {LOOPBACK} localhost;",
             "127.0.0.1:5280": f"{LOOPBACK}:{self.ports.http}",
             "unix:/run/mysite/django.sock": files.nginx_quoted(f"unix:{self.fastcgi_socket}"),
             "/srv/mysite/static/": files.nginx_quoted(f"{self.static_root}/"),

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import secrets
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
 from xml.sax.saxutils import quoteattr
 
 from pubsub.conf import conf
-from pubsub.doctor.findings import Finding, Outcome, Skipped, failure, fine
+from pubsub.doctor.findings import Finding, Outcome, Skipped, failure, fine, warning
 from pubsub.doctor.site import Site, is_this_machine
 from pubsub.doctor.web import SECURE, Answer, Refused, ask, origin_of
 from pubsub.doctor.websocket import WebSocket
 
 NS_BOSH = "http://jabber.org/protocol/httpbind"
 NS_FRAMING = "urn:ietf:params:xml:ns:xmpp-framing"
-STRANGER = "https://pubsub-doctor.invalid"
+STRANGE_HOST = "pubsub-doctor.invalid"
+STRANGER = f"https://{STRANGE_HOST}"
 NO_BOSH = "Browsers that cannot use WebSocket have no other way."
 NO_WEBSOCKET = "Browsers fall back to BOSH, which costs the server three times as much."
 
@@ -69,18 +70,23 @@ def examine_origin(site: Site) -> Iterator[Finding]:
     """Whether a page of another site is refused: it has the visitor's address, and his cookies."""
     if not (conf.websocket_url or conf.bosh_url):
         raise Skipped("PUBSUB_WEBSOCKET_URL and PUBSUB_BOSH_URL are empty: pages use neither")
+    ways = [
+        (site.front(address, setting), is_served)
+        for setting, address, is_served in (
+            ("PUBSUB_WEBSOCKET_URL", conf.websocket_url, _opens_stream),
+            ("PUBSUB_BOSH_URL", conf.bosh_url, _opens_session),
+        )
+        if address
+    ]
     open_to_all: list[str] = []
     unknown: list[str] = []
-    for setting, address, is_served in (
-        ("PUBSUB_WEBSOCKET_URL", conf.websocket_url, _opens_stream),
-        ("PUBSUB_BOSH_URL", conf.bosh_url, _opens_session),
-    ):
-        if not address:
-            continue
-        url = site.front(address, setting)
+    by_any_name: list[str] = []
+    for url, is_served in ways:
         try:
             if is_served(url, STRANGER):
                 open_to_all.append(url)
+            elif _is_served_by_any_name(url, is_served):
+                by_any_name.append(url)
         except (Refused, OSError) as error:
             unknown.append(f"{url}: {error}")
     if unknown:
@@ -96,7 +102,15 @@ def examine_origin(site: Site) -> Iterator[Finding]:
             "In nginx.conf, `location = /ws` and `location = /http-bind`: `if ($foreign_origin) { "
             "return 403; }`, with the map of deploy/nginx.conf.",
         )
-    if not (open_to_all or unknown):
+    if by_any_name:
+        yield warning(
+            f"{' and '.join(by_any_name)} serve whoever calls the server {STRANGE_HOST}",
+            "Anybody can make a name of his lead to your server; his page is then of one origin "
+            "with it (DNS rebinding), and ALLOWED_HOSTS protects Django only.",
+            "In nginx.conf: the site's names as `server_name`, and a server with `default_server` "
+            "and `return 444;` for all others, as in deploy/nginx.conf.",
+        )
+    if not (open_to_all or unknown or by_any_name):
         yield fine(f"a page of {STRANGER} is refused")
 
 
@@ -137,13 +151,21 @@ def away(url: str, error: OSError, why: str) -> Finding:
 # Private
 
 
-def _opens_stream(url: str, origin: str) -> bool:
+def _is_served_by_any_name(url: str, is_served: Callable[[str, str, str], bool]) -> bool:
+    scheme = origin_of(url).partition(":")[0]
+    try:
+        return is_served(url, f"{scheme}://{STRANGE_HOST}", STRANGE_HOST)
+    except (Refused, OSError):  # to say nothing is the best that it can do
+        return False
+
+
+def _opens_stream(url: str, origin: str, host: str = "") -> bool:
     """Whether a page gets in; else it is refused for what it is.
 
     :raises Refused, OSError: for all that says neither.
     """
     try:
-        greeting = _greeting(_of_websocket(url), origin)
+        greeting = _greeting(_of_websocket(url), origin, host)
     except Refused as error:
         if error.status == 403:
             return False
@@ -153,9 +175,9 @@ def _opens_stream(url: str, origin: str) -> bool:
     return True
 
 
-def _opens_session(url: str, origin: str) -> bool:
+def _opens_session(url: str, origin: str, host: str = "") -> bool:
     """See :func:`_opens_stream`."""
-    answer = _begin_session(url, origin)
+    answer = _begin_session(url, origin, host)
     if answer.status == 403:
         return False
     if not _session(answer)[0]:
@@ -163,7 +185,7 @@ def _opens_session(url: str, origin: str) -> bool:
     return True
 
 
-def _begin_session(url: str, origin: str) -> Answer:
+def _begin_session(url: str, origin: str, host: str = "") -> Answer:
     """The answer to a guest's browser that begins a BOSH session, which is then ended."""
     first = secrets.randbelow(2**31)
     to = quoteattr(conf.guest_domain)
@@ -172,6 +194,8 @@ def _begin_session(url: str, origin: str) -> Answer:
     def post(rid: int, attributes: str) -> Answer:
         body = f'<body xmlns="{NS_BOSH}" rid="{rid}" {attributes}/>'
         headers = {"Content-Type": "text/xml; charset=utf-8", "Origin": origin}
+        if host:
+            headers["Host"] = host
         return ask(url, timeout=conf.timeout, method="POST", body=body, headers=headers)
 
     answer = post(first, beginning + 'xmpp:version="1.0"')
@@ -220,9 +244,9 @@ def _no_session(url: str, page: str, answer: Answer, condition: str) -> Finding:
     )
 
 
-def _greeting(url: str, origin: str) -> str:
+def _greeting(url: str, origin: str, host: str = "") -> str:
     """What ejabberd says when somebody opens a guest's stream."""
-    with WebSocket(url, origin=origin, timeout=conf.timeout) as stream:
+    with WebSocket(url, origin=origin, host=host, timeout=conf.timeout) as stream:
         stream.send(f'<open xmlns="{NS_FRAMING}" to={quoteattr(conf.guest_domain)} version="1.0"/>')
         answer = stream.receive()
         stream.send(f'<close xmlns="{NS_FRAMING}"/>')

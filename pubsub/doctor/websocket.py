@@ -24,15 +24,18 @@ class WebSocket:
 
     :param url: ``ws://…`` or ``wss://…``.
     :param origin: of the page that would open it.
+    :param host: what to call the server; as in the url, if not given.
     :param timeout: seconds that each step may take.
     :raises Refused: when the answer is not an upgrade to the subprotocol.
     :raises OSError: when there is no connection.
     """
 
-    def __init__(self, url: str, *, origin: str, timeout: float, subprotocol: str = "xmpp") -> None:
+    def __init__(
+        self, url: str, *, origin: str, host: str = "", timeout: float, subprotocol: str = "xmpp"
+    ) -> None:
         self._connection = connection(url, timeout)
         try:
-            self._open(url, origin, subprotocol)
+            self._open(url, origin, host, subprotocol)
         except BaseException:
             self._connection.close()
             raise
@@ -67,7 +70,7 @@ class WebSocket:
 
     # Private
 
-    def _open(self, url: str, origin: str, subprotocol: str) -> None:
+    def _open(self, url: str, origin: str, host: str, subprotocol: str) -> None:
         key = base64.b64encode(secrets.token_bytes(16)).decode()
         headers = {
             "Upgrade": "websocket",
@@ -76,6 +79,7 @@ class WebSocket:
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Protocol": subprotocol,
             "Origin": origin,
+            **({"Host": host} if host else {}),
         }
         try:
             self._connection.request("GET", parts(url).path, headers=headers)

@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+import ssl
 import sys
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -26,20 +27,32 @@ CLIENT = Path(__file__).parents[2] / "media" / "strophe" / "dist"
 #: Addresses of visitors; the stack's own, 127.0.0.1, has rights that no visitor has.
 VISITOR, GUESSER, CROWD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 RUSH, HURRY = "127.0.0.5", "127.0.0.6"
+#: Where nginx itself listens, too.
+ENCRYPTED = "127.0.0.7"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Site(Stack):
-    """A stack whose nginx lets an address ask for less over BOSH than this machine can ask for."""
+    """A stack whose nginx lets an address ask for less over BOSH than this machine can ask for.
+
+    At ENCRYPTED it ends TLS itself.
+    """
 
     def prepare(self) -> None:
         super().prepare()
         path = self.folder / "site.conf"
         text = path.read_text(encoding="utf-8")
-        for word, smaller in (("rate=300r/s", "rate=20r/s"), ("burst=1000", "burst=200")):
+        plain = f"listen 127.0.0.1:{self.ports.nginx};"
+        over_tls = f"listen {ENCRYPTED}:{self.ports.nginx} ssl; ssl_certificate server.pem;"
+        for word, other in (
+            ("rate=300r/s", "rate=20r/s"),
+            ("burst=1000", "burst=200"),
+            ("server_name 127.0.0.1 ", f"server_name 127.0.0.1 {ENCRYPTED} "),
+            (plain, f"{plain} {over_tls} ssl_certificate_key server.pem;"),
+        ):
             assert word in text
-            text = text.replace(word, smaller)
+            text = text.replace(word, other)
         path.write_text(text, encoding="utf-8")
 
 
@@ -163,10 +176,45 @@ def test_pages_of_another_site_reach_no_stream(site: Stack, path: str) -> None:
         for origin in (
             *["http://evil.example", f"http://{host}.evil.example", f"http://evil.example {host}"],
             *["null", "http://127.0.0.1", host, f"http://evil.example/http://{host}"],
+            *[
+                f"ftp://{host}",
+                f"https://{host}.evil.example",
+                f"https://evil.example http://{host}",
+            ],
         ):
             assert ask(path, origin) == 403, origin
-        for own in (f"http://{host}", f"HTTP://{host}", ""):
+        # Over https it would have come by a proxy that has ended TLS.
+        for own in (f"http://{host}", f"HTTP://{host}", f"https://{host}", ""):
             assert ask(path, own) != 403, own
+
+
+@pytest.mark.parametrize("path", ["/ws", "/http-bind"])
+def test_a_page_that_came_in_the_clear_reaches_no_stream_over_tls(site: Site, path: str) -> None:
+    """Anybody on its way could have written it."""
+    here = f"{ENCRYPTED}:{site.ports.nginx}"
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with closing(
+        HTTPSConnection(ENCRYPTED, site.ports.nginx, timeout=20, context=context)
+    ) as connection:
+        for origin, is_refused in ((f"http://{here}", True), (f"https://{here}", False)):
+            connection.request("GET", path, headers={"Origin": origin})
+            with connection.getresponse() as response:
+                response.read()
+                assert (response.status == 403) is is_refused, origin
+
+
+@pytest.mark.parametrize("path", ["/ws", "/http-bind", "/", "/static/a.js"])
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example"])
+def test_by_a_name_that_is_not_the_sites_nothing_is_answered(
+    site: Site, name: str, path: str
+) -> None:
+    """Whoever makes it lead here has pages of the same origin (DNS rebinding)."""
+    host = name.format(port=site.ports.nginx)
+    with closing(HTTPConnection("127.0.0.1", site.ports.nginx, timeout=20)) as connection:
+        connection.request("GET", path, headers={"Host": host, "Origin": f"http://{host}"})
+        with pytest.raises(RemoteDisconnected):
+            connection.getresponse()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pubsub.doctor import EXAMINATIONS, encryption, guarding
 from pubsub.doctor.site import FOLDER
 from pubsub.models import OutboxItem
 from tests.proxy import Proxy
-from tests.server.ailing import EXPIRED, WITHOUT, Ailing, urls_that_answer
+from tests.server.ailing import EXPIRED, WITHOUT, Ailing, replaced, urls_that_answer
 from tests.server.processes import managing, settings_file
 from tests.testapp.models import Author
 from tests.waiting import until
@@ -403,6 +403,25 @@ def test_a_front_over_tls_is_examined_and_verified(
     assert code == 0, words
     assert f"wss://127.0.0.1:{front.port}/ws opens a guest's stream for pages of" in words
     assert "holding ok" in words
+
+
+def test_a_front_that_answers_to_any_name_is_warned_of(well: Stack) -> None:
+    path = well.folder / "site.conf"
+    shipped = path.read_text(encoding="utf-8")
+    well.nginx.stop()
+    try:
+        any_name = replaced(shipped, {" localhost;": " localhost pubsub-doctor.invalid;"})
+        path.write_text(any_name, encoding="utf-8")
+        well.nginx.start()
+        code, words = examine(well, "origin")
+        well.nginx.stop()
+    finally:
+        path.write_text(shipped, encoding="utf-8")
+        well.nginx.start()
+    assert code == 0
+    ways = " and ".join(f"http://127.0.0.1:{well.ports.nginx}/{way}" for way in ("ws", "http-bind"))
+    assert f"origin warning {ways} serve whoever calls the server pubsub-doctor.invalid" in words
+    assert "`default_server` and `return 444;`" in words
 
 
 @pytest.mark.urls("tests.server.ailing")
