@@ -42,6 +42,7 @@ def test_what_is_urgent_does_not_stand_behind_what_is_not():
 def test_at_the_exit_what_was_begun_is_finished_and_the_rest_is_told():
     script = """if True:
         import logging
+        import sys
         import threading
 
         from django.conf import settings
