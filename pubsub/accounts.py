@@ -114,15 +114,16 @@ def _user_saved(
         return
     # Django ends his other sessions, too, when a password is set; this one comes back by itself.
     has_new_password = getattr(instance, "_password", None) is not None
-    if not created and (has_new_password or not getattr(instance, "is_active", True)):
-        _end(instance, None, using)
+    is_active = getattr(instance, "is_active", True)
+    if not created and (has_new_password or not is_active):
+        _end(instance, None, using, for_good=not is_active)
     # Also of a new one: perhaps another had his key before, and could not be put out yet.
     _recheck(instance, using)
 
 
 @_harmless
 def _user_deleted(sender: type[Model], instance: Any, using: str, **kwargs: Any) -> None:
-    _end(instance, None, using)
+    _end(instance, None, using, for_good=True)
     _recheck(instance, using)
 
 
@@ -188,14 +189,14 @@ def _through(model: type[Model], name: str) -> type[Model] | None:
     return getattr(field.remote_field, "through", None)
 
 
-def _end(user: Any, sid: str | None, using: str | None) -> None:
+def _end(user: Any, sid: str | None, using: str | None, *, for_good: bool = False) -> None:
     """End all sessions of a user; see :func:`~pubsub.sessions.end_sessions_of`."""
     jid = jid_of(user)
     _begin(
-        lambda: answer(end_sessions_of(jid, sid, None)),
+        lambda: answer(end_sessions_of(jid, sid, None, for_good=for_good)),
         what=f"end the XMPP sessions of {jid}",
         remedy="pubsub.end_sessions(user)",
-        key=(end_sessions_of, jid, sid),
+        key=(end_sessions_of, jid, sid, for_good),
         using=using,
         is_urgent=True,
     )

@@ -1,6 +1,7 @@
 """pubsub/accounts.py: what is heard of users, groups and permissions."""
 
 import logging
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -32,12 +33,14 @@ class Server(BaseBackend):
 
     def __init__(self):
         self.ended = []
+        self.margins = []
         self.errors = []
 
     def end_sessions(self, jid, before, session=None) -> Future[None]:
         if self.errors:
             return failed(self.errors.pop())
         self.ended.append((jid, session))
+        self.margins.append(before - time.time())
         return resolved(None)
 
 
@@ -117,6 +120,16 @@ def test_a_user_who_is_not_active_any_more_is_logged_out(ada, begun, server):
     ada.is_active = False
     ada.save()
     assert (begun, server.ended) == ([str(ada.pk)], [(f"{ada.pk}@users.localhost", None)])
+
+
+def test_clocks_that_differ_leave_no_token_to_who_gets_no_other(ada, begun, server):
+    ada.set_password("another")
+    ada.save()
+    ada.is_active = False
+    ada.save()
+    ada.delete()
+    comes_back, *stays_out = server.margins
+    assert comes_back <= 0 < min(stays_out)
 
 
 def test_a_user_who_gets_another_password_is_logged_out(ada, server):
