@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import closing
 from functools import partial
+from itertools import count
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
@@ -66,6 +67,10 @@ def finish_errands():
             each.result(20)
 
 
+#: For users: the server goes on when a test has ended, and refuses the tokens of whom it had to.
+KEYS = count(1000, 10)
+
+
 class Page:
     """A page of a user: logged in, with presence.
 
@@ -120,7 +125,7 @@ class Page:
 
 @pytest.fixture
 def ada():
-    user = User.objects.create_user("ada")
+    user = User.objects.create_user("ada", pk=next(KEYS))
     finish_errands()  # which ask rules about her
     return user
 

@@ -457,10 +457,11 @@ def test_nodes_that_a_rule_decides_about_and_that_are_open_are_found(well: Stack
         return False
 
     node = "/doctor/rule/1"
+    with override_settings(**well.settings):
+        nodes.create(node, access_model="open").result(10)
     rules.authorize("/doctor/rule/<int:pk>")(nobody)
     try:
         with override_settings(**well.settings):
-            nodes.create(node, access_model="open").result(10)
             code, words = examine(well, "access")
             nodes.configure(node, access_model="whitelist").result(10)  # as it says
             mended, _ = examine(well, "access")

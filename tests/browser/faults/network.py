@@ -28,7 +28,7 @@ def front(stack: Stack, folder: Path, change: Change) -> Iterator[str]:
     site = (stack.folder / "site.conf").read_text(encoding="utf-8")
     changed = change(site)
     assert changed != site, "the configuration is as it was"
-    changed = changed.replace(f"listen 127.0.0.1:{stack.ports.nginx};", f"listen 127.0.0.1:{port};")
+    changed = changed.replace(f"listen 127.0.0.1:{stack.ports.nginx}", f"listen 127.0.0.1:{port}")
     (folder / "site.conf").write_text(changed, encoding="utf-8")
     shutil.copy(stack.folder / "nginx.conf", folder)
     nginx = files.find_programs({"nginx": "nginx-light"})["nginx"]
@@ -39,7 +39,8 @@ def front(stack: Stack, folder: Path, change: Change) -> Iterator[str]:
 
 def without_websocket(site: str) -> str:
     """An nginx that knows of no WebSocket."""
-    return re.sub(r"(location = /ws \{).*?\}", r"\1 return 404; }", site, flags=re.S)
+    block = r"(?:[^{}]|\{[^{}]*\})*"
+    return re.sub(rf"(location = /ws \{{){block}\}}", r"\1 return 404; }", site)
 
 
 def without_upgrade(site: str) -> str:

@@ -166,7 +166,7 @@ def refusal(answer: Any) -> str:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(stack: Stack) -> Iterator[Site]:
     name = secrets.token_hex(4)
     connection = Connection(publisher(stack))
@@ -180,7 +180,7 @@ def site(stack: Stack) -> Iterator[Site]:
     connection.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bystander(site: Site) -> Iterator[WebSocketVisitor]:
     visitor = WebSocketVisitor(site.stack.settings, site.node)
     yield visitor
