@@ -372,9 +372,9 @@ def test_bulk_operations_arrive_in_order_and_complete(
     stack, register, settings, failures, queue_size
 ):
     settings.PUBSUB_QUEUE_SIZE = queue_size
-    count = 3_000 if queue_size > 2 else 50
+    count = 1_000 if queue_size > 2 else 50
     # Of an item that the node has dropped the server tells no retraction.
-    register(Seat, fields=["number", "row"], max_items=3_000)
+    register(Seat, fields=["number", "row"], max_items=1_000)
     numbers = [str(n) for n in range(count)]
     with listening(stack.settings, "/testapp/Seat") as listener:
         Seat.objects.bulk_create([Seat(number=n, row="") for n in range(count)])
