@@ -172,7 +172,7 @@ def test_what_is_no_address_is_refused(url):
 
 
 def test_no_password_goes_to_another_machine_in_the_clear(monkeypatch):
-    monkeypatch.setattr("pubsub.wire.bosh.is_loopback", lambda peer: False)
+    monkeypatch.setattr("pubsub.wire.posting.is_loopback", lambda peer: False)
     with pytest.raises(TLSError, match="nothing was sent"):
         open_bosh(conf.prebind_url, "guests.localhost", "a", "b")
 

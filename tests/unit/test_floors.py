@@ -63,11 +63,12 @@ WAYS = {
             "ledger",
             "session",
             "stream",
+            "guard",
             "stanzas",
             "events",
             "answers",
         ],
-        *["sasl", "transport", "wakeup", "backoff", "account"],
+        *["posting", "sasl", "transport", "wakeup", "backoff", "account"],
     ],
 }
 
