@@ -60,7 +60,6 @@ def test_the_outbox_is_measured_with_both_databases(open_folder: Path):
     [
         ("xmpp:", "measuring"),
         ("relay: PostgreSQL", "measuring"),
-        ("outbox, PostgreSQL: ack", "measuring"),
         ("network returns", "network: 1 of"),
     ],
 )

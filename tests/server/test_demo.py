@@ -58,7 +58,6 @@ def address(process: "subprocess.Popen[str]") -> str:
     [
         ("threaded", signal.SIGINT, 0),
         ("prefork", signal.SIGTERM, 0),
-        ("threaded", signal.SIGKILL, -signal.SIGKILL),
         ("prefork", signal.SIGKILL, -signal.SIGKILL),
     ],
 )
