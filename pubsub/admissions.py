@@ -161,18 +161,10 @@ def find_user(key: str) -> Any:
     """
     model = get_user_model()
     try:
-        return _as_written(model).filter(pk=_pk(model, key)).first()
+        field: Any = model._meta.pk
+        return _as_written(model).filter(pk=field.to_python(key)).first()
     except NO_KEY:
         return None
-
-
-def is_key(key: str) -> bool:
-    """Whether some user of the site may have a primary key."""
-    try:
-        _pk(get_user_model(), key)
-    except NO_KEY:
-        return False
-    return True
 
 
 def end_subscriptions(node: str, jids: Iterable[str]) -> None:
@@ -186,10 +178,6 @@ def end_subscriptions(node: str, jids: Iterable[str]) -> None:
 
 
 # Private
-
-
-def _pk(model: Any, key: str) -> Any:
-    return model._meta.pk.to_python(key)
 
 
 def _rows() -> QuerySet[Any]:

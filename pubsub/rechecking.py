@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from pubsub import nodes
-from pubsub.admissions import end_subscriptions, find_user, is_key, put_out, remember, rows_of
+from pubsub.admissions import end_subscriptions, find_user, put_out, remember, rows_of
 from pubsub.backends import get_backend
 from pubsub.conf import conf
 from pubsub.errands import after_commit, answer, run
@@ -213,8 +213,7 @@ def _on_server(node: str) -> set[str]:
     ours = {conf.guest_domain.lower(), conf.user_domain.lower()}
 
     def is_ours(jid: str) -> bool:
-        key = key_in(jid)  # also of an account with a password, which its name may look like
-        if key is not None and is_key(key):
+        if key_in(jid) is not None:
             return True
         return jid.rpartition("@")[2] in ours and members.get(jid) not in MEMBERS
 
