@@ -27,6 +27,7 @@ environment variables:
   DEMO_FOLDER  where all its files live (var/demo)
   DEMO_METHOD  threaded or prefork: how Django is served (threaded)
   DEMO_DEBUG   1 shows Django's error pages (0)
+  PUBSUB_STACK_SESSIONS  off is --without-sessions (on)
 """
 
 
@@ -56,10 +57,17 @@ def main() -> int:
             )
         ),
     )
-    arguments.parse_args()
+    arguments.add_argument(
+        "--without-sessions",
+        dest="sessions",
+        action="store_false",
+        default=None,
+        help="do without mod_pubsub_sessions, by which ejabberd delivers several times cheaper",
+    )
+    sessions = arguments.parse_args().sessions
     try:
         with until_told_to_end():
-            run()
+            run(sessions)
     except StackError as error:
         print(f"demo: {error}", file=sys.stderr, flush=True)
         return 1
@@ -67,9 +75,10 @@ def main() -> int:
     return 0
 
 
-def run() -> None:
+def run(sessions: bool | None = None) -> None:
     """Start everything, print the address, and keep watch.
 
+    :param sessions: as of ``Stack``.
     :raises StackError: when something does not start, or has ended by itself.
     :raises KeyboardInterrupt: when it is told to end.
     """
@@ -80,7 +89,7 @@ def run() -> None:
     if method not in {"threaded", "prefork"}:
         raise StackError(f"DEMO_METHOD={method!r} is neither threaded nor prefork.")
     ports = PORTS.from_environment()
-    stack = Stack(folder, ports=ports, nginx=True, on_line=show)
+    stack = Stack(folder, ports=ports, nginx=True, sessions=sessions, on_line=show)
     say("Starting ejabberd and nginx …")
     with stack:
         site = f"http://127.0.0.1:{stack.ports.nginx}/"

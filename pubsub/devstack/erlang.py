@@ -1,8 +1,9 @@
-"""ejabberd's Erlang libraries, and our module for it, which is compiled for them.
+"""ejabberd's Erlang libraries, and our modules for it, which are compiled for them.
 
-Compiling takes most of a second, and so the outcome is kept for the next stacks of the same user,
-in ``~/.cache/django-pubsub`` (or ``$XDG_CACHE_HOME``), under a name that is a hash of all that it
-came from.  What is found there is taken only if nobody else could have written it.
+Compiling takes a second, and so the outcome is kept for the next stacks of the same user, in
+``~/.cache/django-pubsub`` (or ``$XDG_CACHE_HOME``): one file of each module, under its name and a
+hash of all that it came from.  What is found there is taken only if nobody else could have written
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from pubsub.devstack.errors import StackError
@@ -25,7 +27,8 @@ ERLANG_LIBRARIES = (
     "/usr/lib*/ejabberd*/ebin/ejabberd.app",
     "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
 )
-GUARD = "mod_pubsub_guard"
+GUARD = ("mod_pubsub_guard",)
+SESSIONS = ("mod_pubsub_sessions", "pubsub_fanout")
 
 
 def erlang_libraries() -> str:
@@ -47,43 +50,49 @@ def erlang_libraries() -> str:
     )
 
 
-def compile_guard(folder: Path, erlc: str, libraries: str) -> None:
-    """Put the compiled mod_pubsub_guard into a folder, from which ``erl -pa`` loads it.
+def compile_modules(modules: Iterable[str], folder: Path, erlc: str, libraries: str) -> None:
+    """Put compiled modules into a folder, from which ``erl -pa`` loads them.
 
+    :param modules: names of modules whose sources are in ``deploy/ejabberd``.
     :param erlc: path of the program.
     :param libraries: what :func:`erlang_libraries` returns.
-    :raises StackError: when it cannot be compiled; the message quotes the compiler.
+    :raises StackError: when one cannot be compiled; the message quotes the compiler.
     """
-    source = deploy_file(f"ejabberd/{GUARD}.erl")
+    sources = [deploy_file(f"ejabberd/{module}.erl") for module in modules]
     folder.mkdir(mode=0o700, exist_ok=True)
-    beam = folder / f"{GUARD}.beam"
-    key = _hash(source, erlc, libraries)
-    if (kept := _kept(key)) is None:
-        _compile(source, folder, erlc, libraries)
-        _keep(beam, key)
-    else:
-        # In one step: an ejabberd that is starting in this folder never reads half of it.
-        new = beam.with_suffix(".new")
-        new.write_bytes(kept)
-        new.replace(beam)
+    keys = {source: _key(source, erlc, libraries) for source in sources}
+    kept = {source: _kept(key) for source, key in keys.items()}
+    missing = [source for source, beam in kept.items() if beam is None]
+    _compile(missing, folder, erlc, libraries)
+    for source, content in kept.items():
+        beam = folder / f"{source.stem}.beam"
+        if content is None:
+            _keep(beam, keys[source])
+        else:
+            # In one step: an ejabberd that is starting in this folder never reads half of it.
+            new = beam.with_suffix(".new")
+            new.write_bytes(content)
+            new.replace(beam)
 
 
 # Private
 
 
-def _hash(source: Path, erlc: str, libraries: str) -> str:
-    """What the compiled module depends on: its text, the compiler's and ejabberd's files."""
+def _key(source: Path, erlc: str, libraries: str) -> str:
+    """A module's name and what it depends on: its text, the compiler's and ejabberd's files."""
     digest = hashlib.sha256(source.read_bytes())
-    headers = sorted(Path(libraries).glob("ejabberd-*/include/pubsub.hrl"))
+    headers = sorted(Path(libraries).glob("ejabberd-*/include/*.hrl"))
     for path in (Path(os.path.realpath(erlc)), *headers):
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    return f"{source.stem}-{digest.hexdigest()}"
 
 
-def _compile(source: Path, folder: Path, erlc: str, libraries: str) -> None:
+def _compile(sources: list[Path], folder: Path, erlc: str, libraries: str) -> None:
+    if not sources:
+        return
     done = subprocess.run(
-        [erlc, "+warnings_as_errors", "-o", str(folder), str(source)],
+        [erlc, "+warnings_as_errors", "-o", str(folder), *map(str, sources)],
         env={**os.environ, "ERL_LIBS": libraries},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -93,7 +102,8 @@ def _compile(source: Path, folder: Path, erlc: str, libraries: str) -> None:
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
         raise StackError(
-            f"erlc could not compile {source} for the ejabberd in {libraries}:\n{said}"
+            f"erlc could not compile {', '.join(map(str, sources))} for the ejabberd in "
+            f"{libraries}:\n{said}"
         )
 
 
@@ -120,12 +130,13 @@ def _kept(key: str) -> bytes | None:
 
 
 def _keep(beam: Path, key: str) -> None:
-    """Keep a compiled module for the next time, and nothing else."""
+    """Keep a compiled module for the next time, and nothing older of it."""
     if (folder := _cache()) is None:
         return
     try:
-        for old in folder.glob("*.beam"):
-            old.unlink(missing_ok=True)
+        for old in folder.glob(f"{beam.stem}-*.beam"):
+            if old.stem != key:  # another process may have kept the same just now
+                old.unlink(missing_ok=True)
         descriptor, name = tempfile.mkstemp(dir=folder)
         os.close(descriptor)
         shutil.copyfile(beam, name)

@@ -18,6 +18,8 @@ from pubsub.devstack.errors import StackError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 JWK = "jwt.jwk"
+#: What stands around the block of mod_pubsub_sessions in deploy/ejabberd.yml.
+SESSIONS_BLOCK = re.compile(r"^ *# sessions: begin\n.*?^ *# sessions: end\n", re.M | re.S)
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH in Debian
 
 
@@ -149,12 +151,27 @@ def certificate(folder: Path, hosts: list[str], openssl: str) -> tuple[Path, Pat
     return server, authority
 
 
-def ejabberd_config(macros: Mapping[str, str | int]) -> str:
-    """A configuration that includes deploy/ejabberd.yml and gives values to its macros.
+def without_sessions(shipped: str) -> str:
+    """The text of deploy/ejabberd.yml without mod_pubsub_sessions.
 
+    :raises StackError: when the module's block is not marked once, with all that names it.
+    """
+    text, count = SESSIONS_BLOCK.subn("", shipped)
+    code = re.sub(r"^\s*#.*$", "", text, flags=re.M)
+    if count != 1 or "mod_pubsub_sessions" in code:
+        raise StackError(
+            "deploy/ejabberd.yml must hold mod_pubsub_sessions once, between the comments "
+            f"`# sessions: begin` and `# sessions: end`; found: {count} such blocks."
+        )
+    return text
+
+
+def ejabberd_config(macros: Mapping[str, str | int], shipped: Path) -> str:
+    """A configuration that includes another one and gives values to its macros.
+
+    :param shipped: deploy/ejabberd.yml, or a copy of it.
     :raises StackError: when the file's macros are not exactly these.
     """
-    shipped = deploy_file("ejabberd.yml")
     declared = set(re.findall(r"^  '([A-Z0-9_]+)':", shipped.read_text(encoding="utf-8"), re.M))
     if declared != set(macros):
         raise StackError(

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from pubsub.devstack import files
-from pubsub.devstack.erlang import compile_guard, erlang_libraries
+from pubsub.devstack.erlang import GUARD, SESSIONS, compile_modules, erlang_libraries
 from pubsub.devstack.errors import StackError
 from pubsub.devstack.ports import LOOPBACK, Ports
 from pubsub.devstack.processes import Child, OnLine, listening, stop_all, tied
@@ -58,6 +58,26 @@ http {{
 }}
 """
 SOCKET_PATH_BYTES = 107  # what fits into sockaddr_un
+SESSIONS_VARIABLE = "PUBSUB_STACK_SESSIONS"
+
+
+def sessions_wanted() -> bool:
+    """Whether stacks load mod_pubsub_sessions, as the environment has it; by default they do.
+
+    :raises StackError: when the variable holds anything but on or off.
+    """
+    said = os.environ.get(SESSIONS_VARIABLE) or "on"
+    if said not in {"on", "off"}:
+        raise StackError(f"{SESSIONS_VARIABLE}={said!r} is neither on nor off.")
+    return said == "on"
+
+
+def sessions_there() -> bool:
+    """Whether the sources of mod_pubsub_sessions are among the shipped files."""
+    try:
+        return all(files.deploy_file(f"ejabberd/{module}.erl") for module in SESSIONS)
+    except StackError:
+        return False
 
 
 class Stack:
@@ -75,6 +95,8 @@ class Stack:
         if not given.
     :param static_root: the folder that nginx serves as ``/static/``, ``folder/static`` if not
         given.
+    :param sessions: load mod_pubsub_sessions, which makes delivery cheaper.  None: unless the
+        environment variable ``PUBSUB_STACK_SESSIONS`` is ``off``.
     :param accounts: more accounts, JID to password; the publisher's is always there.
     :param on_line: called with a prefix ("ejabberd", "nginx") and one line of its log, from a
         thread.
@@ -88,6 +110,7 @@ class Stack:
         nginx: bool = False,
         fastcgi_socket: str | os.PathLike[str] | None = None,
         static_root: str | os.PathLike[str] | None = None,
+        sessions: bool | None = None,
         accounts: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
     ) -> None:
@@ -97,6 +120,8 @@ class Stack:
         self.with_nginx = nginx
         self.fastcgi_socket = Path(fastcgi_socket or self.folder / "django.sock").absolute()
         self.static_root = Path(static_root or self.folder / "static").absolute()
+        self.with_sessions = sessions_wanted() if sessions is None else sessions
+        self.with_sessions = self.with_sessions and sessions_there()
         self.accounts = dict(accounts or {})
         self.settings: dict[str, Any] = {}
         self._on_line = on_line
@@ -170,7 +195,8 @@ class Stack:
         atexit.register(self.stop)
         programs = files.find_programs(PROGRAMS | (NGINX if self.with_nginx else {}))
         libraries = erlang_libraries()
-        compile_guard(self.folder / "ebin", programs["erlc"], libraries)
+        modules = (*GUARD, *(SESSIONS if self.with_sessions else ()))
+        compile_modules(modules, self.folder / "ebin", programs["erlc"], libraries)
         # Late, for somebody else may take what is free now.
         self.ports = self.wanted_ports.resolved()
         password = files.password(self.folder / "password")
@@ -210,7 +236,12 @@ class Stack:
             "CERTIFICATE": server_pem.name,
             "JWT_KEY": files.JWK,
         }
-        files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros))
+        shipped = files.deploy_file("ejabberd.yml")
+        if not self.with_sessions:
+            text = files.without_sessions(shipped.read_text(encoding="utf-8"))
+            shipped = self.folder / "shipped.yml"
+            files.write_private(shipped, text)
+        files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros, shipped))
         accounts = {PUBLISHER: password, **self.accounts}
         files.write_private(self.folder / "accounts", files.erlang_accounts(accounts))
         return Child(

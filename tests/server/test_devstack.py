@@ -1,5 +1,6 @@
 """The stack of the demo and the tests: started, stopped, restarted, and what goes wrong."""
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from pubsub.devstack import Ports, Stack, StackError, erlang
 from pubsub.devstack import files as stack_files
+from pubsub.devstack.stack import sessions_there
 from tests.waiting import until
 
 PATIENCE = 60.0  # seconds for what takes a few
@@ -125,7 +127,8 @@ def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
 
 
 def test_blanks_and_accents_may_be_in_a_folders_name(tmp_path: Path) -> None:
-    with Stack(tmp_path / "Käse à la carte", nginx=True) as stack:
+    # Without sessions, for then ejabberd includes a file of this folder.
+    with Stack(tmp_path / "Käse à la carte", nginx=True, sessions=False) as stack:
         assert starttls(stack.settings)
         assert fetch(f"http://127.0.0.1:{stack.ports.nginx}/http-bind")[0] == 200
 
@@ -200,24 +203,85 @@ def test_a_child_that_does_not_start_is_quoted(
     until(lambda: processes_of(tmp_path / "s") == [], "the end of all processes")
 
 
-def test_the_guard_is_compiled_once_for_all_stacks(
+def test_a_module_is_compiled_once_for_all_stacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
+    sources = tmp_path / "deploy" / "ejabberd"
+    sources.mkdir(parents=True)
+    for name in ("one", "two"):
+        (sources / f"{name}.erl").write_text(f"-module({name}).\n")
     programs = stack_files.find_programs({"erlc": "erlang-base", "false": "coreutils"})
     libraries = erlang.erlang_libraries()
-    erlang.compile_guard(tmp_path / "one", programs["erlc"], libraries)
-    (kept,) = (tmp_path / "cache" / "django-pubsub").iterdir()
-    marked = kept.read_bytes() + b"taken from the cache"
-    kept.write_bytes(marked)
-    erlang.compile_guard(tmp_path / "two", programs["erlc"], libraries)
-    assert (tmp_path / "two" / "mod_pubsub_guard.beam").read_bytes() == marked
+
+    def compiled(folder: str, erlc: str = "erlc") -> dict[str, bytes]:
+        erlang.compile_modules(("one", "two"), tmp_path / folder, programs[erlc], libraries)
+        return {beam.stem: beam.read_bytes() for beam in (tmp_path / folder).iterdir()}
+
+    def kept() -> dict[str, Path]:
+        files = (tmp_path / "cache" / "django-pubsub").iterdir()
+        return {file.name.partition("-")[0]: file for file in files}
+
+    compiled("first")
+    before = kept()
+    marked = {name: file.read_bytes() + b"taken from the cache" for name, file in before.items()}
+    for name, file in before.items():
+        file.write_bytes(marked[name])
+    assert compiled("second") == marked
+    # Of a module that has changed the old outcome goes; that of the other one stays.
+    (sources / "two.erl").write_text("-module(two).\n-export([f/0]).\nf() -> ok.\n")
+    third = compiled("third")
+    assert third["one"] == marked["one"]
+    assert third["two"] != marked["two"]
+    assert len(list((tmp_path / "cache" / "django-pubsub").iterdir())) == 2
+    assert kept()["two"] != before["two"]
     # Another compiler is asked, and a folder in which others may write is not believed.
     with pytest.raises(StackError, match="erlc could not compile"):
-        erlang.compile_guard(tmp_path / "three", programs["false"], libraries)
-    kept.parent.chmod(0o770)
-    erlang.compile_guard(tmp_path / "four", programs["erlc"], libraries)
-    assert (tmp_path / "four" / "mod_pubsub_guard.beam").read_bytes() != marked
+        compiled("fourth", "false")
+    before["one"].parent.chmod(0o770)
+    assert compiled("fifth")["one"] != marked["one"]
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "is_on"),
+    [(None, "", True), (None, "on", True), (None, "off", False)]
+    + [(True, "off", True), (False, "on", False)],
+)
+def test_sessions_are_loaded_as_the_argument_or_else_the_environment_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: bool | None,
+    variable: str,
+    is_on: bool,
+) -> None:
+    monkeypatch.setenv("PUBSUB_STACK_SESSIONS", variable)
+    is_on = is_on and sessions_there()
+    stack = Stack(tmp_path / "s", sessions=option)
+    assert stack.with_sessions is is_on
+    stack.prepare()
+    stack.stop()
+    (included,) = json.loads((tmp_path / "s" / "ejabberd.yml").read_text())["include_config_file"]
+    assert ("mod_pubsub_sessions:" in Path(included).read_text()) is is_on
+    beams = {beam.stem for beam in (tmp_path / "s" / "ebin").glob("*.beam")}
+    assert beams == {*erlang.GUARD, *(erlang.SESSIONS if is_on else ())}
+
+
+def test_what_is_neither_on_nor_off_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_STACK_SESSIONS", "no")
+    with pytest.raises(StackError, match="PUBSUB_STACK_SESSIONS='no' is neither on nor off"):
+        Stack(tmp_path / "s")
+
+
+def test_a_shipped_file_whose_block_of_sessions_is_not_marked_is_refused() -> None:
+    shipped = stack_files.deploy_file("ejabberd.yml").read_text()
+    without = stack_files.without_sessions(shipped)
+    assert without.count("\n") < shipped.count("\n")
+    for broken in (without, shipped.replace("# sessions: end", ""), f"{shipped}{shipped}"):
+        with pytest.raises(StackError, match="between the comments"):
+            stack_files.without_sessions(broken)
 
 
 def test_what_erlc_says_of_a_broken_guard_is_quoted(
@@ -245,7 +309,8 @@ def test_a_shipped_file_that_lost_a_literal_is_refused(
                 ["C2S_IP", "C2S_PORT", "C2S_TLS_PORT", "HTTP_IP", "HTTP_PORT", "CERTIFICATE"]
                 + ["JWT_KEY"],
                 "",
-            )
+            ),
+            stack_files.deploy_file("ejabberd.yml"),
         )
     with pytest.raises(StackError, match="listen 8080;"):
         stack_files.nginx_site({"listen 8080;": "listen 1;"})

@@ -9,7 +9,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from pubsub.devstack import Ports, Stack, StackError, until_told_to_end, watch
+from pubsub.devstack import (
+    SESSIONS_VARIABLE,
+    Ports,
+    Stack,
+    StackError,
+    until_told_to_end,
+    watch,
+)
 
 # Fixed ones, so that the settings stay true from one day to the next; none is a system service's.
 PORTS = Ports(xmpp=25222, xmpp_tls=25223, http=25280, nginx=8080)
@@ -42,6 +49,14 @@ class Command(BaseCommand):
         parser.add_argument(
             "--static-root",
             help="with --nginx: what is served as /static/ (default: static in the folder)",
+        )
+        parser.add_argument(
+            "--without-sessions",
+            dest="sessions",
+            action="store_false",
+            default=None,
+            help="do without mod_pubsub_sessions, by which ejabberd delivers several times cheaper "
+            f"(default: the environment variable {SESSIONS_VARIABLE}, on or off, or else on)",
         )
         for field in fields(Ports):
             parser.add_argument(
@@ -80,6 +95,7 @@ class Command(BaseCommand):
             nginx=options["nginx"],
             fastcgi_socket=options["fastcgi_socket"],
             static_root=options["static_root"],
+            sessions=options["sessions"],
             on_line=self.show,
         )
 
