@@ -340,7 +340,13 @@ is_subscribed(_JID, {_IsFull, {hash, _}}) ->
 is_subscribed(JID, {false, Index}) ->
     has_subscription(jid:remove_resource(JID), Index);
 is_subscribed(JID, {true, Index}) ->
-    has_subscription(JID, Index).
+    has_subscription(JID, Index) orelse is_served(Index).
+
+%% mod_pubsub_sessions, if it is there, has taken it over.
+-spec is_served(mod_pubsub:nodeIdx()) -> boolean().
+is_served(Index) ->
+    erlang:function_exported(mod_pubsub_sessions, is_subscribed, 1)
+        andalso mod_pubsub_sessions:is_subscribed(Index).
 
 -spec has_subscription(jid:ljid(), mod_pubsub:nodeIdx()) -> boolean().
 has_subscription(JID, Index) ->

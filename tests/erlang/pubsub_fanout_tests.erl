@@ -1,0 +1,296 @@
+%%% What pubsub_fanout promises, without an ejabberd: its sessions are processes of the tests.
+-module(pubsub_fanout_tests).
+
+-export([fanout_test_/0]).
+-export([an_event_reaches_sessions_of_each_kind/1,
+         events_come_in_the_order_in_which_they_were_handed_over/1,
+         who_holds_hears_events_when_it_releases/1,
+         who_holds_twice_releases_twice/1,
+         who_confirms_is_told_how_many_events_it_has_missed/1,
+         who_has_left_hears_nothing/1,
+         who_was_dropped_is_told_so_and_cannot_confirm/1,
+         a_session_that_has_died_is_forgotten/1,
+         a_session_that_joins_anew_is_one_member/1,
+         members_stand_in_the_table_as_long_as_they_are_members/1,
+         a_socket_that_does_not_read_is_closed_by_messages/1,
+         a_socket_that_does_not_read_is_closed_by_bytes/1,
+         a_bosh_session_that_nobody_polls_is_ended/1,
+         a_session_that_holds_for_too_long_is_cut/1,
+         sessions_that_read_are_left_alone/1,
+         limits_can_be_changed/1,
+         who_is_idle_asks_its_owner_and_ends/1,
+         who_has_members_does_not_end/1,
+         it_tells_its_members_that_it_has_ended/1,
+         each_hears_what_it_has_to_whatever_happens_meanwhile/1]).
+
+-define(KEY, {<<"pubsub.localhost">>, <<"/blog/Post">>, 1}).
+-define(LIMITS, #{messages => 1000, bytes => 1000000}).
+
+%% Without eunit.hrl, which Debian ships in a package of its own.
+fanout_test_() ->
+    {foreach, fun start/0, fun finish/1,
+     [fun(Context) -> {atom_to_list(Name), fun() -> ?MODULE:Name(Context) end} end
+      || {Name, 1} <- ?MODULE:module_info(exports), Name /= module_info]}.
+
+an_event_reaches_sessions_of_each_kind({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    {_, Bosh} = subscriber(Fanout, <<"b">>, bosh),
+    {Stream, _} = subscriber(Fanout, <<"c">>, stream),
+    ok = pubsub_fanout:event(Fanout, <<"<message/>">>),
+    [equal([{text, <<"<message/>">>}], heard(Socket)),
+     true = lists:all(fun is_raw/1, heard(Bosh)),
+     equal([{pubsub_fanout, send, <<"<message/>">>}], heard(Stream))].
+
+events_come_in_the_order_in_which_they_were_handed_over({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    Events = [integer_to_binary(Number) || Number <- lists:seq(1, 100)],
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    equal(Events, texts(Socket)).
+
+who_holds_hears_events_when_it_releases({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    ok = in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- [<<"1">>, <<"2">>]],
+    Before = texts(Socket),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    ok = pubsub_fanout:event(Fanout, <<"3">>),
+    [equal([], Before), equal([<<"1">>, <<"2">>, <<"3">>], texts(Socket))].
+
+who_holds_twice_releases_twice({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    [ok = in(Session, fun() -> pubsub_fanout:hold(Fanout) end) || _ <- [1, 2]],
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    Before = texts(Socket),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    pubsub_fanout:members(Fanout),
+    [equal([], Before), equal([<<"1">>], texts(Socket))].
+
+who_confirms_is_told_how_many_events_it_has_missed({Fanout, _}) ->
+    Socket = listener(),
+    Session = session(),
+    ok = in(Session, fun() -> pubsub_fanout:join(Fanout, self(), jid(<<"a">>), {websocket, Socket}) end),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- [<<"1">>, <<"2">>]],
+    Missed = in(Session, fun() -> pubsub_fanout:confirm(Fanout, <<"id">>) end),
+    ok = pubsub_fanout:event(Fanout, <<"3">>),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    pubsub_fanout:members(Fanout),
+    [equal({ok, 2}, Missed), equal([<<"3">>], texts(Socket))].
+
+who_has_left_hears_nothing({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    ok = in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    [equal([], texts(Socket)), equal([], pubsub_fanout:members(Fanout))].
+
+who_was_dropped_is_told_so_and_cannot_confirm({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    {_, Other} = subscriber(Fanout, <<"b">>, websocket),
+    ok = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    [equal([{pubsub_fanout, ended, ?KEY, Fanout}], heard(Session)),
+     equal(gone, in(Session, fun() -> pubsub_fanout:confirm(Fanout, <<"id">>) end)),
+     equal([], texts(Socket)), equal([<<"1">>], texts(Other))].
+
+a_session_that_has_died_is_forgotten({Fanout, Table}) ->
+    {Session, _} = subscriber(Fanout, <<"a">>, websocket),
+    kill(Session),
+    [equal([], pubsub_fanout:members(Fanout)), equal([], ets:tab2list(Table))].
+
+a_session_that_joins_anew_is_one_member({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    ok = in(Session, fun() -> pubsub_fanout:join(Fanout, self(), jid(<<"a">>), {websocket, Socket}) end),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    equal([<<"1">>], texts(Socket)).
+
+members_stand_in_the_table_as_long_as_they_are_members({Fanout, Table}) ->
+    {Session, _} = subscriber(Fanout, <<"a">>, websocket),
+    Before = ets:tab2list(Table),
+    ok = in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
+    [equal([{{jid(<<"a">>), ?KEY}, <<"id a">>, Fanout}], Before),
+     equal([], ets:tab2list(Table))].
+
+a_socket_that_does_not_read_is_closed_by_messages({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    {_, Reader} = subscriber(Fanout, <<"b">>, websocket),
+    Monitor = monitor(process, Socket),
+    in_vain(Socket),
+    publish_until_down(Fanout, <<"small">>, Monitor),
+    equal(true, is_process_alive(Reader)).
+
+a_socket_that_does_not_read_is_closed_by_bytes({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    Monitor = monitor(process, Socket),
+    in_vain(Socket),
+    Count = publish_until_down(Fanout, binary:copy(<<"x">>, 10000), Monitor),
+    equal(true, Count < 500).
+
+a_bosh_session_that_nobody_polls_is_ended({Fanout, _}) ->
+    %% The process reads what comes, and keeps it.
+    {Session, _} = subscriber(Fanout, <<"a">>, bosh),
+    Monitor = monitor(process, Session),
+    Count = publish_until_down(Fanout, binary:copy(<<"x">>, 10000), Monitor),
+    equal(true, Count < 100000).
+
+a_session_that_holds_for_too_long_is_cut({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    Monitor = monitor(process, Socket),
+    ok = in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
+    [ok = pubsub_fanout:event(Fanout, <<"1">>) || _ <- lists:seq(1, 1001)],
+    receive {'DOWN', Monitor, _, _, Reason} -> ok end,
+    [equal(killed, Reason), equal([], pubsub_fanout:members(Fanout))].
+
+sessions_that_read_are_left_alone({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    Event = binary:copy(<<"x">>, 1000),
+    [begin
+         ok = pubsub_fanout:event(Fanout, Event),
+         Number rem 100 == 0 andalso forget(Socket)
+     end || Number <- lists:seq(1, 5000)],
+    equal(true, is_process_alive(Socket)).
+
+limits_can_be_changed({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    pubsub_fanout:limit(Fanout, #{messages => 10, bytes => 1000000}),
+    Monitor = monitor(process, Socket),
+    in_vain(Socket),
+    equal(true, publish_until_down(Fanout, <<"1">>, Monitor) < 1000).
+
+who_is_idle_asks_its_owner_and_ends({_, Table}) ->
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, owner => self(), table => Table,
+                                              limits => ?LIMITS, idle => 10}),
+    receive {pubsub_fanout, idle, ?KEY, Fanout} -> ok end,
+    Monitor = monitor(process, Fanout),
+    ended = pubsub_fanout:end_if_idle(Fanout),
+    receive {'DOWN', Monitor, _, _, Reason} -> equal(normal, Reason) end.
+
+who_has_members_does_not_end({Fanout, _}) ->
+    _ = subscriber(Fanout, <<"a">>, websocket),
+    equal(busy, pubsub_fanout:end_if_idle(Fanout)).
+
+it_tells_its_members_that_it_has_ended({Fanout, Table}) ->
+    {Session, _} = subscriber(Fanout, <<"a">>, websocket),
+    ok = pubsub_fanout:stop(Fanout),
+    [equal([{pubsub_fanout, ended, ?KEY, Fanout}], heard(Session)),
+     equal([], ets:tab2list(Table))].
+
+%% Sessions hold, release, leave and join at random while events come: each hears, in their order,
+%% all events from its last confirmation on.
+each_hears_what_it_has_to_whatever_happens_meanwhile({Fanout, _}) ->
+    rand:seed(exsss, {1, 2, 3}),
+    Names = [<<"a">>, <<"b">>, <<"c">>],
+    Sessions = maps:from_list([{Name, {subscriber(Fanout, Name, websocket), 0, 1}} || Name <- Names]),
+    Last = lists:foldl(fun(Number, Known) -> happen(rand:uniform(6), Number, Fanout, Known) end,
+                       Sessions, lists:seq(1, 3000)),
+    [equal([integer_to_binary(Number) || Number <- lists:seq(Since, 3000)], texts(Socket))
+     || {{Session, Socket}, Holds, Since} <- maps:values(Last),
+        ok == lists:foreach(fun(_) -> in(Session, fun() -> pubsub_fanout:release(Fanout) end) end,
+                            lists:seq(1, Holds)),
+        [] /= pubsub_fanout:members(Fanout)].
+
+happen(Chance, Number, Fanout, Sessions) ->
+    Name = lists:nth(rand:uniform(3), maps:keys(Sessions)),
+    #{Name := {{Session, Socket}, Holds, Since}} = Sessions,
+    New = case Chance of
+              1 ->
+                  in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
+                  {{Session, Socket}, Holds + 1, Since};
+              Often when Often < 5, Holds > 0 ->
+                  in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+                  {{Session, Socket}, Holds - 1, Since};
+              6 when Number rem 5 == 0 ->
+                  in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
+                  {subscriber(Fanout, Name, websocket), 0, Number};
+              _ ->
+                  {{Session, Socket}, Holds, Since}
+          end,
+    ok = pubsub_fanout:event(Fanout, integer_to_binary(Number)),
+    Sessions#{Name := New}.
+
+%%% Helpers
+
+equal(Expected, Expected) -> ok;
+equal(Expected, Found) -> error({expected, Expected, found, Found}).
+
+is_raw({'$gen_sync_all_state_event', {_, _}, {send_xml, {xmlstreamraw, <<"<message/>">>}}}) -> true;
+is_raw(_) -> false.
+
+start() ->
+    process_flag(trap_exit, true),
+    logger:set_primary_config(level, none),
+    Table = ets:new(subscriptions, [public, ordered_set]),
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, owner => self(), table => Table,
+                                              limits => ?LIMITS}),
+    {Fanout, Table}.
+
+finish({Fanout, Table}) ->
+    exit(Fanout, shutdown),
+    receive {'EXIT', Fanout, _} -> ok end,
+    ets:delete(Table).
+
+jid(Name) ->
+    {Name, <<"guests.localhost">>, <<"page">>}.
+
+%% A session that has subscribed, and the process that writes for it.
+subscriber(Fanout, Name, Kind) ->
+    Session = session(),
+    Writer = case Kind of
+                 stream -> Session;
+                 _ -> listener()
+             end,
+    ok = in(Session, fun() -> pubsub_fanout:join(Fanout, self(), jid(Name), {Kind, Writer}) end),
+    {ok, _} = in(Session, fun() -> pubsub_fanout:confirm(Fanout, <<"id ", Name/binary>>) end),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    pubsub_fanout:members(Fanout),  % it has been released by then
+    {Session, Writer}.
+
+session() ->
+    spawn(fun() -> listen([]) end).
+
+listener() ->
+    session().
+
+%% Keeps what it hears; does what it is asked; ends as a stream does, when it is told to stop.
+listen(Heard) ->
+    receive
+        {in, From, Work} -> From ! {done, self(), Work()}, listen(Heard);
+        {heard, From} -> From ! {done, self(), lists:reverse(Heard)}, listen(Heard);
+        {forget, From} -> From ! {done, self(), ok}, listen([]);
+        in_vain -> receive never -> ok end;
+        {'$gen_cast', _Stop} -> ok;
+        Message -> listen([Message | Heard])
+    end.
+
+in(Session, Work) ->
+    Session ! {in, self(), Work},
+    receive {done, Session, Result} -> Result end.
+
+heard(Listener) ->
+    Listener ! {heard, self()},
+    receive {done, Listener, Heard} -> Heard end.
+
+forget(Listener) ->
+    Listener ! {forget, self()},
+    receive {done, Listener, ok} -> ok end.
+
+texts(Socket) ->
+    [Text || {text, Text} <- heard(Socket)].
+
+in_vain(Listener) ->
+    Listener ! in_vain.
+
+kill(Process) ->
+    Monitor = monitor(process, Process),
+    exit(Process, kill),
+    receive {'DOWN', Monitor, _, _, _} -> ok end.
+
+%% How many events it took.
+publish_until_down(Fanout, Event, Monitor) ->
+    publish_until_down(Fanout, Event, Monitor, 0).
+
+publish_until_down(Fanout, Event, Monitor, Count) ->
+    ok = pubsub_fanout:event(Fanout, Event),
+    receive {'DOWN', Monitor, _, _, _} -> Count
+    after 0 -> publish_until_down(Fanout, Event, Monitor, Count + 1)
+    end.
