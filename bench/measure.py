@@ -123,6 +123,71 @@ class Comparison:
     ratio: Spread | None = None
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What a crowd heard, and what that cost, in one round.
+
+    :param delays: of each delivery at the pace of a site, in milliseconds.
+    :param steady: CPU time of all servers per delivery at that pace, in microseconds.
+    :param pushed: the same while as much is published as the server acknowledges.
+    :param rate: deliveries per second then.
+    :param lost: deliveries that did not come.
+    :param disordered: those that came after one that was published later.
+    :param repeated: those that came again.
+    :param closed: connections that the server has closed.
+    :param share: how much of one processor the crowd itself took meanwhile.
+    """
+
+    delays: Sequence[float]
+    steady: float
+    pushed: float
+    rate: float
+    lost: int = 0
+    disordered: int = 0
+    repeated: int = 0
+    closed: int = 0
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fan:
+    """What deliveries to a crowd take, over some rounds.
+
+    :param cost: CPU per delivery beside that of the base, pushed.
+    :param speed: deliveries per second beside those of the base.
+    """
+
+    delays: Delays
+    steady: Spread
+    pushed: Spread
+    rate: Spread
+    lost: int
+    disordered: int
+    repeated: int
+    closed: int
+    share: float
+    cost: Spread | None = None
+    speed: Spread | None = None
+
+    @classmethod
+    def over(cls, turns: Sequence[Turn], base: Sequence[Turn] | None = None) -> Fan:
+        """Of one round or more; ratios are to the base in the same round."""
+        pairs = [] if base is None else list(zip(turns, base, strict=True))
+        return cls(
+            Delays.over(delay for turn in turns for delay in turn.delays),
+            Spread.over(turn.steady for turn in turns),
+            Spread.over(turn.pushed for turn in turns),
+            Spread.over(turn.rate for turn in turns),
+            sum(turn.lost for turn in turns),
+            sum(turn.disordered for turn in turns),
+            sum(turn.repeated for turn in turns),
+            max(turn.closed for turn in turns),
+            Spread.over(turn.share for turn in turns).median,
+            Spread.over(our.pushed / their.pushed for our, their in pairs) if pairs else None,
+            Spread.over(our.rate / their.rate for our, their in pairs) if pairs else None,
+        )
+
+
 def take(
     task: Task,
     thread_clock: Clock = time.thread_time_ns,

@@ -12,9 +12,11 @@ from bench.measure import (
     ClockName,
     Comparison,
     Delays,
+    Fan,
     Size,
     Spread,
     Task,
+    Turn,
     compare,
     in_turns,
 )
@@ -23,6 +25,7 @@ from bench.measure import (
 PAGES = [
     *("bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"),
     *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.RECOVERY"),
+    "bench.fanout.PAGE",
 ]
 
 
@@ -54,8 +57,9 @@ class Line:
     :param clock: what tells: CPU time of the calling thread, or of the whole process until all is
         settled, or the clock on the wall until then.
     :param aim: what should not be exceeded: by the cost, or by what is added to the base's, in
-        microseconds; by the ratio; by the p50, in milliseconds; by what travels, in kilobytes; or
-        by the median, in seconds; as the page's table has it.
+        microseconds; by the ratio; by the p50, in milliseconds; by what travels, in kilobytes; by
+        the median, in seconds; or by the CPU time of a pushed delivery, in microseconds; as the
+        page's table has it.
     """
 
     name: str
@@ -73,7 +77,7 @@ class Result:
     """
 
     line: Line
-    found: Comparison | Delays | Size | Spread
+    found: Comparison | Delays | Fan | Size | Spread
     ratio: float | None = None
 
 
@@ -158,6 +162,25 @@ class Spans(Run):
 
 
 @dataclass(frozen=True)
+class Fans(Run):
+    """Deliveries to crowds.
+
+    :param turns: those of the tasks that it gets, taken in turns.  A task that cannot be measured
+        here is missing, and it has said why.
+    """
+
+    turns: Callable[[Conditions, Collection[str]], Mapping[str, Sequence[Turn]]]
+
+    def results(self, conditions: Conditions, lines: Sequence[Line]) -> Iterator[Result]:
+        wanted = [task for line in lines for task in (line.task, line.base) if task is not None]
+        turns = self.turns(conditions, list(dict.fromkeys(wanted)))
+        for line in lines:
+            if line.task in turns:
+                base = None if line.base is None else turns.get(line.base)
+                yield Result(line, Fan.over(turns[line.task], base))
+
+
+@dataclass(frozen=True)
 class Sizes(Run):
     """What scripts weigh.
 
@@ -184,4 +207,4 @@ class Page:
     title: str
     notes: Sequence[str]
     runs: Sequence[Run]
-    tells: Literal["costs", "throughput", "delays", "ratios", "spans", "sizes"] = "costs"
+    tells: Literal["costs", "throughput", "delays", "ratios", "spans", "sizes", "fans"] = "costs"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bench.measure import Comparison, Delays, Size, Spread
+from bench.measure import Comparison, Delays, Fan, Size, Spread
 from bench.pages import Page, Result
 
 COSTS = ("µs per call", "median", "quartiles", "before", "with", "ratio", "aim")
@@ -17,6 +17,10 @@ THROUGHPUT = (
 DELAYS = ("ms since the commit", "p50", "p99", "worst", "saves", "aim")
 RATIOS = ("ms since save() was called", "p50", "p99", "worst", "saves", "ratio")
 SPANS = ("seconds until all is right", "median", "quartiles", "aim")
+FANS = (
+    *("deliveries to a crowd", "p50 ms", "p99 ms", "steady µs", "pushed µs", "quartiles"),
+    *("per second", "quartiles", "µs ratio", "speed", "lost", "disordered", "crowd", "aim"),
+)
 SIZES = ("bytes", "minified", "gzipped", "aim")
 
 
@@ -119,6 +123,21 @@ def _sizes(result: Result) -> tuple[str, ...]:
     return str(found.plain), str(found.gzipped), _aim(result, found.gzipped / 1000)
 
 
+def _fans(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Fan)
+    lost = f"{found.lost}{f' ({found.closed} closed)' if found.closed else ''}"
+    again = f" (+{found.repeated})" if found.repeated else ""
+    return (
+        *(f"{value:.1f}" for value in (found.delays.p50, found.delays.p99, found.steady.median)),
+        *(f"{found.pushed.median:.1f}", _quartiles(found.pushed, 1)),
+        *(f"{found.rate.median:.0f}", _quartiles(found.rate, 0)),
+        *("" if each is None else f"{each.median:.2f}" for each in (found.cost, found.speed)),
+        *(lost, f"{found.disordered}{again}", f"{100 * found.share:.0f} %"),
+        _aim(result, found.pushed.median),
+    )
+
+
 def _quartiles(spread: Spread, digits: int) -> str:
     return f"{spread.low:.{digits}f} … {spread.high:.{digits}f}"
 
@@ -139,4 +158,5 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], tuple[str, ...]]]] =
     "ratios": (RATIOS, _ratios),
     "spans": (SPANS, _spans),
     "sizes": (SIZES, _sizes),
+    "fans": (FANS, _fans),
 }

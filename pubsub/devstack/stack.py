@@ -46,7 +46,7 @@ pid nginx.pid;
 error_log stderr warn;
 {user}
 worker_processes 1;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 20000; }}
 http {{
     access_log {access_log};
     client_body_temp_path nginx-body;
