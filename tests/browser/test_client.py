@@ -205,10 +205,39 @@ def test_a_user_logs_in_with_a_password(page, node):
         [node, "alice", ACCOUNTS["alice@users.localhost"]],
     )
     subscribed(node)
-    assert nodes.subscriptions(node).result(10)[0].jid == "alice@users.localhost"
+    assert nodes.subscriptions(node).result(10)[0].jid.startswith("alice@users.localhost/")
     publish(node, "Hello").result(10)
     assert said(page, 1) == ["Hello"]
     nodes.delete(node).result(10)
+
+
+@pytest.mark.parametrize("goodbye", ["mine.disconnect()", "location.reload()"])
+def test_an_account_unsubscribes_when_it_says_goodbye(page, node, goodbye):
+    """Where the server does not load our guard nobody else would."""
+    page.evaluate(
+        """([node, username, password]) => {
+            localStorage.sent = "";
+            for (const {prototype} of [WebSocket, XMLHttpRequest]) {
+                const {send} = prototype;
+                prototype.send = function (text) {
+                    localStorage.sent += text;
+                    return send.call(this, text);
+                };
+            }
+            const {fetch} = window;
+            window.fetch = (url, options) => {
+                localStorage.sent += options.body;
+                return fetch(url, options);
+            };
+            window.mine = connect({username, password, node});
+        }""",
+        [node, "alice", ACCOUNTS["alice@users.localhost"]],
+    )
+    page.wait_for_function("() => mine.state === 'online'")
+    assert "<unsubscribe " not in page.evaluate("localStorage.sent")
+    page.evaluate(goodbye)
+    page.wait_for_function("() => localStorage.sent.includes('<unsubscribe ')")
+    subscribed(node, 0)
 
 
 @pytest.mark.parametrize("username", ["alice", "nobody", "django"])

@@ -98,6 +98,7 @@ export class PubSubClient extends EventTarget {
       {
         onOnline: () => this.#feeds.forEach((feed) => feed.renew()),
         onMessage: (message) => this.#onMessage(message),
+        onGoodbye: () => this.#feeds.forEach((feed) => feed.leave()),
         onState: () => this.#onState(),
       },
       // Nothing arrives before it is known which items are our own.

@@ -5,7 +5,6 @@ import { Interests } from "./interests.js";
 import { report } from "./report.js";
 import { Session } from "./session.js";
 import { workerUrl } from "./sharing.js";
-import { presence } from "./stanzas.js";
 import { isReachable, Transports } from "./transports.js";
 
 /** @typedef {"connecting" | "online" | "offline" | "denied"} State */
@@ -16,6 +15,7 @@ import { isReachable, Transports } from "./transports.js";
  * @typedef {object} Hooks
  * @property {() => void} onOnline  before `onState` tells it
  * @property {(message: Element) => void} onMessage
+ * @property {() => void} onGoodbye  the last moment to ask for something; no answer will be heard
  * @property {(state: State) => void} onState
  */
 
@@ -90,13 +90,12 @@ export class Connection {
 
   /** The address for which the server keeps our subscriptions, once online. */
   get subscriber() {
-    const jid = this.#session?.jid ?? "";
-    return this.ownsSubscriptions ? jid : jid.replace(/\/.*$/s, "");
+    return this.#session?.jid ?? "";
   }
 
-  /** Whether subscriptions belong to this session alone, not to all sessions of an account. */
-  get ownsSubscriptions() {
-    return !this.#who?.byBareJid;
+  /** Whether the site knows nothing of who has logged in. */
+  get isGuest() {
+    return this.#who?.isGuest;
   }
 
   open() {
@@ -216,19 +215,19 @@ export class Connection {
     this.#who = who;
     const hooks = {
       guest: who.kind === "guest",
-      onOnline: (/** @type {boolean} */ joined) => this.#onOnline(session, joined),
+      onOnline: () => this.#onOnline(session),
       onEnd: (/** @type {import("./session.js").End} */ end) => this.#onEnd(session, end),
       onMessage: this.#hooks.onMessage,
     };
     const session = new Session(url, who.login(Boolean(worker)), hooks, worker);
     this.#session = session;
     this.#shared = Boolean(worker);
-    this.#interests = worker && this.ownsSubscriptions ? new Interests(worker) : undefined;
+    this.#interests = worker ? new Interests(worker) : undefined;
     session.start();
   }
 
-  /** @param {Session} session @param {boolean} joined */
-  #onOnline(session, joined) {
+  /** @param {Session} session */
+  #onOnline(session) {
     this.#since = performance.now();
     this.#outage = false;
     this.#refused = false;
@@ -237,9 +236,6 @@ export class Connection {
     }
     if (this.#shared) {
       this.#who?.adopt(session.jid);
-    }
-    if (!this.ownsSubscriptions && !joined) {
-      session.send(presence());
     }
     this.#watch = setInterval(() => session.probe(SILENCE, ANSWER), SILENCE);
     this.#state = "online";
@@ -311,6 +307,9 @@ export class Connection {
   /** @param {(session: Session) => void} goodbye */
   #drop(goodbye) {
     const session = this.#session;
+    if (this.#source.fixed && !this.isGuest && !this.#shared) {
+      this.#hooks.onGoodbye(); // this server may not be one that forgets by itself
+    }
     this.#forget();
     if (session) {
       goodbye(session);

@@ -1,4 +1,4 @@
-// Who logs in, and under which address the server keeps his subscriptions.
+// Who logs in, and under which address.
 
 import { required } from "./config.js";
 
@@ -25,9 +25,7 @@ const ASK_LIMIT = 15_000;
  * @property {"guest" | "account" | "attached"} kind
  * @property {string} identity  a text that is another one for who must not share a connection with
  *   others of this browser; "" for who shares with nobody
- * @property {boolean} byBareJid  subscribe as user@domain and send presence (accounts), or as
- *   user@domain/resource (guests). A subscription by full JID outlives an account's session; a
- *   guest's goes with him.
+ * @property {boolean} isGuest  somebody of whom the site knows nothing
  * @property {(shared: boolean) => Login} login  of a connection that is shared with other tabs, or of
  *   one of its own: two connections under one address end each other
  * @property {(jid: string) => void} adopt  takes the address that the shared connection has
@@ -130,7 +128,7 @@ function guest({ nick = "" }, config) {
   return {
     kind: "guest",
     identity: domain,
-    byBareJid: false,
+    isGuest: true,
     login: (shared) => ({ jid: shared ? common : own, password: randomHex(16) }),
     adopt: (jid) => (common = jid),
   };
@@ -147,7 +145,7 @@ function account({ username = "", password, jid: full }, config) {
   return {
     kind: "account",
     identity: jid,
-    byBareJid: true,
+    isGuest: false,
     login: () => ({ jid, password }),
     adopt() {},
   };
@@ -163,7 +161,7 @@ function attached({ jid = "", sid, rid }, config) {
   return {
     kind: "attached",
     identity: "",
-    byBareJid: domain === config.userDomain,
+    isGuest: domain !== config.userDomain,
     login: () => ({ jid, sid, rid: number }),
     adopt() {},
   };

@@ -103,9 +103,14 @@ export class Feed {
       this.#round++;
       this.#settle(false);
       this.#hooks.onEnd(this);
-      if (this.#connection.state === "online") {
-        await leave(this.#connection, this.#service, this.node);
-      }
+      await this.leave();
+    }
+  }
+
+  /** Ends the subscription on the server. */
+  async leave() {
+    if (this.#connection.state === "online") {
+      await leave(this.#connection, this.#service, this.node);
     }
   }
 
@@ -220,7 +225,7 @@ export class Feed {
     if (!isClosed(error)) {
       throw error;
     }
-    const isGuest = this.#connection.ownsSubscriptions;
+    const { isGuest } = this.#connection;
     if (isGuest || !(await this.#hooks.authorize?.(this.node))) {
       const who = isGuest ? "guests" : "this user";
       throw new PubSubError(`The site does not let ${who} read ${this.node}`, /** @type {PubSubError} */ (error));
@@ -376,12 +381,9 @@ function isClosed(error) {
  * @param {string} node
  */
 export async function leave(connection, service, node) {
-  // An account's subscription serves the tabs and devices of the user, not this page alone.
-  if (connection.ownsSubscriptions) {
-    const request = unsubscribe(node, connection.subscriber);
-    const ask = () => connection.request(service, request).then(() => {}, ifStillThere);
-    await connection.release(node, ask);
-  }
+  const request = unsubscribe(node, connection.subscriber);
+  const ask = () => connection.request(service, request).then(() => {}, ifStillThere);
+  await connection.release(node, ask);
 }
 
 /** @param {unknown} error */

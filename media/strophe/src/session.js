@@ -22,7 +22,7 @@ import { child, parseXml, xml } from "./xml.js";
 /**
  * @typedef {object} Hooks
  * @property {boolean} guest  guests log in by SASL PLAIN, with a password of no worth
- * @property {(joined: boolean) => void} onOnline  joined: another tab has logged in
+ * @property {() => void} onOnline
  * @property {(end: End) => void} onEnd  called once, and not at all after close() or leave()
  * @property {(message: Element) => void} onMessage
  */
@@ -215,7 +215,7 @@ export class Session {
       case Strophe.Status.ATTACHED:
         clearTimeout(this.#limit);
         this.#online = true;
-        isolated(this.#hooks.onOnline, this.#shared && status === Strophe.Status.ATTACHED);
+        isolated(this.#hooks.onOnline);
         break;
       case Strophe.Status.AUTHFAIL:
         this.#refused(element);
@@ -342,7 +342,10 @@ export class Session {
   #terminate() {
     const xmlns = "http://jabber.org/protocol/httpbind";
     const rid = String(this.#rid + 1);
-    const body = xml("body", { xmlns, sid: this.#sid, rid, type: "terminate" });
+    const serializer = new XMLSerializer();
+    const said = /** @type {Element[]} */ (this.#strophe._data);
+    const last = said.map((stanza) => serializer.serializeToString(stanza));
+    const body = xml("body", { xmlns, sid: this.#sid, rid, type: "terminate" }, ...last);
     // As plain text to anybody: no preflight, which a page that goes away could not wait for.
     const options = /** @type {const} */ ({ method: "POST", mode: "no-cors", keepalive: true });
     fetch(this.#url, { ...options, body }).catch(() => {});

@@ -114,11 +114,6 @@ export function iq(to, id, { type, content }) {
   return xml("iq", { xmlns: CLIENT, to, id, type }, content);
 }
 
-/** An account shows that it is there; without that a subscription by bare JID stays silent. */
-export function presence() {
-  return xml("presence", { xmlns: CLIENT });
-}
-
 /**
  * What a <message> tells of nodes; nothing when it is none of XEP-0060's.
  * @param {Element} message

@@ -46,7 +46,7 @@ test("escaping follows XEP-0106", () => {
 test("a guest comes back under the address that he had", () => {
   const guest = credentials({ nick: "me" }, config);
   assert.equal(guest.kind, "guest");
-  assert.equal(guest.byBareJid, false);
+  assert.equal(guest.isGuest, true);
   const [one, two] = [guest.login(false), guest.login(false)];
   assert.match(one.jid, /^me-[0-9a-f]{16}@guests\.example\.org\/page$/);
   assert.equal(one.jid, two.jid);
@@ -62,9 +62,9 @@ test("nothing but a configuration makes a guest", () => {
   assert.equal(credentials({ username: "", password: "" }, config).kind, "guest");
 });
 
-test("an account logs in at the users' domain and subscribes by bare JID", () => {
+test("an account logs in at the users' domain and is no guest", () => {
   const account = credentials({ username: "ann@home", password: "pw" }, config);
-  assert.equal(account.byBareJid, true);
+  assert.equal(account.isGuest, false);
   assert.deepEqual(account.login(), { jid: "ann\\40home@users.example.org", password: "pw" });
 });
 
@@ -81,13 +81,13 @@ test("a way to log in without its domain is refused at the call", () => {
 test("a session is attached to by jid, sid and rid, a rid in text included", () => {
   const attached = credentials({ jid: "x@guests.example.org/r", sid: "s", rid: "17" }, config);
   assert.equal(attached.kind, "attached");
-  assert.equal(attached.byBareJid, false);
+  assert.equal(attached.isGuest, true);
   assert.deepEqual(attached.login(), { jid: "x@guests.example.org/r", sid: "s", rid: 17 });
 });
 
-test("an attached account subscribes by bare JID", () => {
+test("an attached user is no guest", () => {
   const session = { jid: "ann@users.example.org/a@b/c", sid: "s", rid: 1 };
-  assert.equal(credentials(session, config).byBareJid, true);
+  assert.equal(credentials(session, config).isGuest, false);
 });
 
 test("attaching without a usable sid or rid is refused at the call", () => {
@@ -97,8 +97,8 @@ test("attaching without a usable sid or rid is refused at the call", () => {
 
 test("an account may be given by its whole address, of which the resource does not count", () => {
   for (const address of ["5@users.example.org", "5@users.example.org/a@b/c"]) {
-    const { kind, identity, byBareJid, login } = credentials({ jid: address, password: "pw" }, config);
-    assert.deepEqual([kind, identity, byBareJid], ["account", "5@users.example.org", true]);
+    const { kind, identity, isGuest, login } = credentials({ jid: address, password: "pw" }, config);
+    assert.deepEqual([kind, identity, isGuest], ["account", "5@users.example.org", false]);
     assert.deepEqual(login(), { jid: "5@users.example.org", password: "pw" });
   }
 });

@@ -17,7 +17,7 @@ export const refusal = (condition, type = "cancel", pubsubCondition = "") =>
 export class Server {
   state = "online";
   subscriber = "me@guests/1";
-  ownsSubscriptions = true;
+  isGuest = true;
   sendsLast = true;
   asked = [];
   answers = [];
