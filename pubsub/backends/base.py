@@ -12,6 +12,7 @@ from pubsub.futures import resolved
 from pubsub.items import Item
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
+from pubsub.wire.fanout import FanoutStatus
 from pubsub.wire.guard import GuardStatus
 
 
@@ -146,6 +147,10 @@ class BaseBackend:
     def guard_status(self) -> Future[GuardStatus]:
         """What the server's guard (mod_pubsub_guard) says."""
         raise self._unsupported("guard_status")
+
+    def fanout_status(self) -> Future[FanoutStatus]:
+        """What the server's module that serves sessions (mod_pubsub_sessions) says."""
+        raise self._unsupported("fanout_status")
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

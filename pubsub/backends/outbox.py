@@ -28,6 +28,7 @@ from pubsub.models import OutboxItem, State
 from pubsub.spool import CHUNK
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.events import EventStream
+from pubsub.wire.fanout import FanoutStatus
 from pubsub.wire.guard import GuardStatus
 
 
@@ -156,6 +157,9 @@ class OutboxBackend(BaseBackend):
 
     def guard_status(self) -> Future[GuardStatus]:
         return self._relayed.guard_status()
+
+    def fanout_status(self) -> Future[FanoutStatus]:
+        return self._relayed.fanout_status()
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

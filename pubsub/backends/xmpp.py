@@ -18,11 +18,12 @@ from pubsub.exceptions import InvalidNode, RequestRefused
 from pubsub.futures import follow
 from pubsub.items import Item, lane_of, now, valid_configuration, valid_node
 from pubsub.payloads import check_xml, marked, shortened, tombstone
-from pubsub.wire import guard, stanzas
+from pubsub.wire import fanout, guard, stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.answers import PublishedItem, Subscription
 from pubsub.wire.connection import Connection, close_all
 from pubsub.wire.events import EventStream
+from pubsub.wire.fanout import FanoutStatus
 from pubsub.wire.guard import GuardStatus
 from pubsub.wire.listening import Listener
 
@@ -164,6 +165,9 @@ class XMPPBackend(BaseBackend):
 
     def guard_status(self) -> Future[GuardStatus]:
         return self._connections[0].request(guard.status(self._user_domain))
+
+    def fanout_status(self) -> Future[FanoutStatus]:
+        return self._connections[0].request(fanout.status(self._service))
 
     def listen(
         self, nodes: Iterable[str], report: Callable[[str], None] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pubsub.doctor import (
     access,
+    delivering,
     encryption,
     front,
     guarding,
@@ -69,6 +70,9 @@ EXAMINATIONS = (
     ),
     Examination(
         "database", "Where does ejabberd keep nodes?", guarding.examine_database, ("guard",)
+    ),
+    Examination(
+        "fanout", "Is ejabberd's quick way to sessions on?", delivering.examine_fanout, ("service",)
     ),
     Examination("clock", "Do the clocks agree?", guarding.examine_clock, ("publisher",)),
     Examination(

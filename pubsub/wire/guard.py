@@ -67,19 +67,20 @@ def parse_status(result: Node) -> GuardStatus:
     tag = result.getTag("status", namespace=NS_GUARD)
     said = {} if tag is None else dict(tag.getAttrs())
     return GuardStatus(
-        version=_number(said.get("version")) or 0,
+        version=number(said.get("version")) or 0,
         time=_seconds(said.get("time")),
         db=said.get("db") or "",
-        dead=_number(said.get("dead")),
+        dead=number(said.get("dead")),
     )
 
 
-# Private
-
-
-def _number(text: str | None) -> int | None:
+def number(text: str | None) -> int | None:
+    """The count that an attribute holds, if it holds one."""
     is_number = text is not None and text.isascii() and text.isdigit() and len(text) < 20
     return int(text) if is_number and text is not None else None
+
+
+# Private
 
 
 def _seconds(text: str | None) -> float:

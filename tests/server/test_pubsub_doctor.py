@@ -42,7 +42,7 @@ def well(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def ill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ailing]:
-    with Ailing(tmp_path_factory.mktemp("ill"), nginx=True) as stack:
+    with Ailing(tmp_path_factory.mktemp("ill"), nginx=True, sessions=False) as stack:
         yield stack
 
 
@@ -367,8 +367,10 @@ def test_a_good_installation_passes_and_nothing_is_left_on_it(well: Stack) -> No
     code, words = examine(well)
     assert code == 0, words
     assert "failure" not in words
-    assert "warning" not in words
-    assert f"{len(EXAMINATIONS)} examinations: {len(EXAMINATIONS) - 2} ok, 2 skipped; " in words
+    # Without mod_pubsub_sessions all is well as well, and that is said.
+    off = 0 if well.with_sessions else 1
+    assert (words.count("warning"), words.count("fanout warning")) == (2 * off, off)
+    assert f"{len(EXAMINATIONS)} examinations: {len(EXAMINATIONS) - 2 - off} ok, 2 skipped" in words
     for skipped in ("no outbox", "pubsub.urls is not included"):
         assert skipped in words
     assert left(well) == []
@@ -537,6 +539,14 @@ def test_without_the_guard_it_is_said_what_is_lost(ill: Ailing) -> None:
     assert "Compile deploy/ejabberd/mod_pubsub_guard.erl, and load it" in words
     assert "what a guest sends to another one arrives: iq, message, presence" in words
     assert "database skipped it needs 'guard', which failed" in words
+
+
+def test_without_the_module_that_serves_sessions_it_is_said_what_that_costs(ill: Ailing) -> None:
+    code, words = examine(ill, "fanout")
+    assert code == 0
+    assert "fanout warning mod_pubsub_sessions is off: at 'sessions.pubsub.localhost'" in words
+    assert "each delivery costs it several times as much (docs/performance.rst has" in words
+    assert "Compile deploy/ejabberd/mod_pubsub_sessions.erl and pubsub_fanout.erl" in words
 
 
 def test_without_the_guard_the_clock_is_read_from_an_item(ill: Ailing) -> None:

@@ -63,6 +63,7 @@ WAYS = {
             "ledger",
             "session",
             "stream",
+            "fanout",
             "guard",
             "stanzas",
             "events",
