@@ -403,7 +403,7 @@ ask(Function, IQ, Request) ->
 subscribe(IQ, Request, Node, JID, #session{jid = JID, target = Target}) ->
     Service = service(IQ),
     case node(Service, Node) of
-        {ok, Index, Type, Options} ->
+        {ok, Index, _Type, Options} ->
             Present = proplists:get_value(presence_based_delivery, Options, false),
             Ask = fun() -> ask(process_pubsub, IQ, Request) end,
             case get({?MODULE, Service, Node}) of
@@ -414,14 +414,7 @@ subscribe(IQ, Request, Node, JID, #session{jid = JID, target = Target}) ->
                     Ask();
                 _ ->
                     {ok, Fanout} = join({Service, Node, Index}, JID, Target),
-                    Answer = Ask(),
-                    case taken_over(Answer, Index, JID) of
-                        {ok, SubId} ->
-                            subscribed(IQ, Answer, Node, Fanout, SubId, {Index, Type, Options});
-                        no ->
-                            pubsub_fanout:leave(Fanout),
-                            Answer
-                    end
+                    subscribe(Ask, Service, Node, Index, JID, Fanout)
             end;
         none ->
             ask(process_pubsub, IQ, Request)
@@ -429,19 +422,27 @@ subscribe(IQ, Request, Node, JID, #session{jid = JID, target = Target}) ->
 subscribe(IQ, Request, _Node, _JID, _Session) ->
     ask(process_pubsub, IQ, Request).
 
-%% Events that it has missed since it joined may be newer than the last item that mod_pubsub has sent.
-subscribed(IQ, Answer, Node, Fanout, SubId, {Index, Type, Options}) ->
-    Service = service(IQ),
+subscribe(Ask, Service, Node, Index, JID, Fanout) ->
+    Answer = try Ask()
+             catch Class:Reason:Trace ->
+                     pubsub_fanout:leave(Fanout),
+                     erlang:raise(Class, Reason, Trace)
+             end,
+    case taken_over(Answer, Index, JID) of
+        {ok, SubId} ->
+            subscribed(Answer, Service, Node, Index, Fanout, SubId);
+        no ->
+            pubsub_fanout:leave(Fanout),
+            Answer
+    end.
+
+subscribed(Answer, Service, Node, Index, Fanout, SubId) ->
     case pubsub_fanout:confirm(Fanout, SubId) of
-        {ok, Missed} ->
+        ok ->
             forget(Service, Node, any_other(Service, Node)),
             put({?MODULE, Service, Node},
                 #served{index = Index, subid = SubId, fanout = Fanout,
                         monitor = monitor(process, Fanout)}),
-            SendLast = proplists:get_value(send_last_published_item, Options, never),
-            Missed > 0 andalso SendLast /= never
-                andalso mod_pubsub:send_items(Service, Node, Index, Type, Options,
-                                              jid:tolower(xmpp:get_from(IQ)), last),
             written(Answer, Fanout);
         gone ->
             Answer
@@ -461,7 +462,7 @@ join({Service, _, _} = Key, JID, Target) ->
                        {ok, _} = Found -> Found;
                        none -> gen_server:call(server(Host), {fanout, Key}, infinity)
                    end,
-    try pubsub_fanout:join(Fanout, self(), JID, Target) of
+    try pubsub_fanout:join(Fanout, JID, Target) of
         ok -> {ok, Fanout}
     catch
         exit:_ -> join_anew(Host, Key, JID, Target)  % it has just ended, with nothing to do
@@ -469,7 +470,7 @@ join({Service, _, _} = Key, JID, Target) ->
 
 join_anew(Host, Key, JID, Target) ->
     {ok, Fanout} = gen_server:call(server(Host), {fanout, Key}, infinity),
-    ok = pubsub_fanout:join(Fanout, self(), JID, Target),
+    ok = pubsub_fanout:join(Fanout, JID, Target),
     {ok, Fanout}.
 
 %% no: mod_pubsub has not subscribed it, or it is to wait, or has been taken away already.
@@ -537,7 +538,11 @@ ask_as_subscriber(JID, Service, Node, Served, Option, Value, Ask) ->
 %% The session holds its events until it has written the answer.
 answer(#served{fanout = Fanout}, Ask) ->
     try pubsub_fanout:hold(Fanout) of
-        ok -> written(Ask(), Fanout)
+        ok ->
+            Answer = try Ask()
+                     after pubsub_fanout:known(Fanout)
+                     end,
+            written(Answer, Fanout)
     catch
         exit:_ -> Ask()  % the session is about to hear that it has ended
     end.

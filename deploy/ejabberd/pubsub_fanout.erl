@@ -8,6 +8,9 @@
 %%%
 %%% Events and answers of mod_pubsub come to a session by different ways, so a session *holds* its
 %%% events while it is being answered: they wait here until it has said that the answer is written.
+%%% And while it reads what the answer will be no event is handed out to anybody: those from before
+%%% are in the answer, and those that come after it are news.  (Who publishes waits; an event never
+%%% waits for those who begin to read after it.)
 %%%
 %%% What it relies on, seen with ejabberd 23.01:
 %%% - the process of a WebSocket's socket writes {text, Binary} as one frame (ejabberd_websocket);
@@ -17,8 +20,8 @@
 
 -behaviour(gen_server).
 
--export([start_link/1, join/4, confirm/2, leave/1, hold/1, release/1, event/2, drop/2, members/1,
-         end_if_idle/1, stop/1, limit/2]).
+-export([start_link/1, join/3, confirm/2, leave/1, hold/1, known/1, release/1, event/2, drop/2,
+         members/1, end_if_idle/1, stop/1, limit/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([target/0, limits/0]).
@@ -51,6 +54,8 @@
                 idle :: timeout(),
                 members = #{} :: #{pid() => #member{}},
                 ready = #{} :: #{pid() => target()},  % those who hold nothing
+                readers = #{} :: #{pid() => true},
+                queue = queue:new() :: queue:queue(), % who waits for readers, or for such an event
                 nobody :: pid(),
                 sizes = [] :: [non_neg_integer()],    % of the latest events, in bytes
                 sweeper = none :: none | reference(),
@@ -66,14 +71,14 @@
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
 
-%% A session joins, and holds what comes.  It is the caller's, or another process's.
--spec join(pid(), pid(), jid:ljid(), target()) -> ok.
-join(Fanout, Session, JID, Target) ->
-    gen_server:call(Fanout, {join, Session, JID, Target}, infinity).
+%% The session in whose process this is called joins.  It is to read, and holds what comes.
+-spec join(pid(), jid:ljid(), target()) -> ok.
+join(Fanout, JID, Target) ->
+    gen_server:call(Fanout, {join, JID, Target}, infinity).
 
-%% It is a subscriber from here on; returns how many events it has missed since it joined.  It goes on
-%% holding until it says release().  gone: somebody has taken it away meanwhile.
--spec confirm(pid(), SubId :: binary()) -> {ok, non_neg_integer()} | gone.
+%% It is a subscriber, and knows what it has read; it holds what comes until release().  gone:
+%% somebody has taken it away meanwhile.
+-spec confirm(pid(), SubId :: binary()) -> ok | gone.
 confirm(Fanout, SubId) ->
     gen_server:call(Fanout, {confirm, SubId}, infinity).
 
@@ -81,12 +86,17 @@ confirm(Fanout, SubId) ->
 leave(Fanout) ->
     gen_server:call(Fanout, leave, infinity).
 
-%% Keep the caller's events back from now on.
+%% Keep the caller's events back from now on.  It is to read.
 -spec hold(pid()) -> ok.
 hold(Fanout) ->
     gen_server:call(Fanout, hold, infinity).
 
-%% Let them go; as often as it was called for.
+%% It has read.
+-spec known(pid()) -> ok.
+known(Fanout) ->
+    gen_server:cast(Fanout, {known, self()}).
+
+%% It has written: let its events go; as often as it held them.
 -spec release(pid()) -> ok.
 release(Fanout) ->
     gen_server:cast(Fanout, {release, self()}).
@@ -129,29 +139,20 @@ init(#{key := Key, owner := Owner, table := Table, limits := Limits} = Options) 
     {ok, #state{key = Key, owner = Owner, table = Table, limits = Limits, idle = Idle,
                 nobody = Nobody}, Idle}.
 
-handle_call({event, Event}, _From, State) ->
-    reply(ok, sweep(dispatch(Event, State), byte_size(Event)));
-handle_call({join, Session, JID, Target}, _From, State) ->
-    Others = remove(Session, State),
-    Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session)},
-    note(Member, State),
-    reply(ok, Others#state{members = (Others#state.members)#{Session => Member}});
+handle_call({event, _} = Event, From, State) ->
+    take_turn(Event, From, State);
+handle_call({join, _, _} = Join, From, State) ->
+    take_turn(Join, From, State);
+handle_call(hold, From, State) ->
+    take_turn(hold, From, State);
 handle_call({confirm, SubId}, {Session, _}, #state{members = Members} = State) ->
     case Members of
-        #{Session := #member{messages = Missed} = Member} ->
-            Confirmed = Member#member{subid = SubId, waiting = [], messages = 0, bytes = 0},
+        #{Session := Member} ->
+            Confirmed = Member#member{subid = SubId},
             note(Confirmed, State),
-            reply({ok, Missed}, State#state{members = Members#{Session := Confirmed}});
+            reply(ok, has_read(Session, State#state{members = Members#{Session := Confirmed}}));
         _ ->
             reply(gone, State)
-    end;
-handle_call(hold, {Session, _}, #state{members = Members, ready = Ready} = State) ->
-    case Members of
-        #{Session := #member{holds = Holds} = Member} ->
-            Held = Members#{Session := Member#member{holds = Holds + 1}},
-            reply(ok, State#state{members = Held, ready = maps:remove(Session, Ready)});
-        _ ->
-            reply(ok, State)
     end;
 handle_call(leave, {Session, _}, State) ->
     reply(ok, remove(Session, State));
@@ -170,6 +171,8 @@ handle_call(stop, _From, #state{members = Members} = State) ->
     tell_ended(maps:keys(Members), State),
     {stop, normal, ok, State}.
 
+handle_cast({known, Session}, State) ->
+    noreply(has_read(Session, State));
 handle_cast({release, Session}, #state{members = Members, ready = Ready} = State) ->
     case Members of
         #{Session := #member{holds = 1, target = Target, waiting = Waiting} = Member} ->
@@ -216,6 +219,53 @@ noreply(#state{members = Members, idle = Idle} = State) when map_size(Members) =
 noreply(State) ->
     {noreply, State}.
 
+%%% Readers and events take turns
+
+take_turn(What, {Process, _} = From, #state{readers = Readers, queue = Queue} = State) ->
+    %% Who reads and publishes at once would wait for itself.
+    case is_map_key(Process, Readers) orelse queue:is_empty(Queue) andalso may(What, State) of
+        true -> noreply(do(What, From, State));
+        false -> noreply(State#state{queue = queue:in({What, From}, Queue)})
+    end.
+
+may({event, _}, #state{readers = Readers}) -> map_size(Readers) == 0;
+may(_Read, _State) -> true.
+
+do({event, Event}, From, State) ->
+    Dispatched = dispatch(Event, State),
+    gen_server:reply(From, ok),
+    sweep(Dispatched, byte_size(Event));
+do({join, JID, Target}, {Session, _} = From, State) ->
+    #state{members = Members, readers = Readers} = Others = remove(Session, State),
+    Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session)},
+    note(Member, State),
+    gen_server:reply(From, ok),
+    Others#state{members = Members#{Session => Member}, readers = Readers#{Session => true}};
+do(hold, {Session, _} = From, #state{members = Members, ready = Ready, readers = Readers} = State) ->
+    gen_server:reply(From, ok),
+    case Members of
+        #{Session := #member{holds = Holds} = Member} ->
+            State#state{members = Members#{Session := Member#member{holds = Holds + 1}},
+                        ready = maps:remove(Session, Ready),
+                        readers = Readers#{Session => true}};
+        _ ->
+            State
+    end.
+
+has_read(Session, #state{readers = Readers} = State) ->
+    go_on(State#state{readers = maps:remove(Session, Readers)}).
+
+go_on(#state{queue = Queue} = State) ->
+    case queue:out(Queue) of
+        {{value, {What, From}}, Others} ->
+            case may(What, State) of
+                true -> go_on(do(What, From, State#state{queue = Others}));
+                false -> State
+            end;
+        {empty, _} ->
+            State
+    end.
+
 -spec note(#member{}, #state{}) -> true.
 note(#member{jid = JID, subid = SubId}, #state{table = Table, key = Key}) ->
     ets:insert(Table, {{JID, Key}, SubId, self()}).
@@ -226,7 +276,7 @@ remove(Session, #state{members = Members, ready = Ready, table = Table, key = Ke
         {#member{jid = JID, monitor = Monitor}, Others} ->
             demonitor(Monitor, [flush]),
             ets:delete(Table, {JID, Key}),
-            State#state{members = Others, ready = maps:remove(Session, Ready)};
+            has_read(Session, State#state{members = Others, ready = maps:remove(Session, Ready)});
         error ->
             State
     end.
