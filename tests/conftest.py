@@ -2,7 +2,9 @@
 
 Fixtures of the stack (pubsub.devstack), real servers on free ports of the loopback:
 
-stack           an ejabberd that all tests of one worker share: ``stack.settings`` are its settings
+stack           an ejabberd that all tests of one worker share: ``stack.settings`` are its settings;
+                a test that is marked with ``delivery`` runs with one that has mod_pubsub_sessions,
+                and again with one that has not
 xmpp_settings   pytest-django's ``settings``, set up for ``stack``
 private_stack   makes a stack of the test's own, to be killed and restarted at will
 failures        what publish_failed said
@@ -21,7 +23,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from pubsub.devstack import Stack
+from pubsub.devstack import SESSIONS_VARIABLE, Stack, sessions_wanted
 from pubsub.signals import publish_failed
 from tests.postgres import Postgres
 
@@ -52,7 +54,15 @@ def pytest_report_header() -> list[str]:
         f"ejabberd: {version('dpkg-query', '-W', '-f', '${Version}', 'ejabberd')}",
         f"nginx: {version('env', f'PATH={path}', 'nginx', '-v').removeprefix('nginx version: ')}",
         f"Chromium: {version('chromium', '--version')}",
+        f"mod_pubsub_sessions: {'on' if sessions_wanted() else 'off'} ({SESSIONS_VARIABLE})",
     ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let what is about delivery run in both configurations, if the first one is asked for."""
+    both = metafunc.definition.get_closest_marker("delivery") and sessions_wanted()
+    if both and "stack" in metafunc.fixturenames:
+        metafunc.parametrize("stack", [True, False], ids=["sessions", "mod_pubsub"], indirect=True)
 
 
 @pytest.hookimpl(trylast=True)
@@ -85,10 +95,25 @@ def fail_skipped(report: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Stack]]:
+    """A function: the ejabberd with, or without, mod_pubsub_sessions, started when it is wanted."""
+    started: dict[bool, Stack] = {}
+    with ExitStack() as running:
+
+        def with_sessions(sessions: bool) -> Stack:
+            if sessions not in started:
+                folder = tmp_path_factory.mktemp("stack")
+                stack = Stack(folder, accounts=ACCOUNTS, sessions=sessions)
+                started[sessions] = running.enter_context(stack)
+            return started[sessions]
+
+        yield with_sessions
+
+
+@pytest.fixture(scope="session")
+def stack(stacks: Callable[[bool], Stack], request: pytest.FixtureRequest) -> Stack:
     """An ejabberd shared by the worker's tests, with the accounts of alice and bob."""
-    with Stack(tmp_path_factory.mktemp("stack"), accounts=ACCOUNTS) as running:
-        yield running
+    return stacks(getattr(request, "param", sessions_wanted()))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ production the system's own services run, with the same two files.
 from pubsub.devstack.errors import StackError
 from pubsub.devstack.ports import Ports
 from pubsub.devstack.processes import Child, stop_all
-from pubsub.devstack.stack import SESSIONS_VARIABLE, Stack
+from pubsub.devstack.stack import SESSIONS_VARIABLE, Stack, sessions_wanted
 from pubsub.devstack.watch import until_told_to_end, watch
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Ports",
     "Stack",
     "StackError",
+    "sessions_wanted",
     "stop_all",
     "until_told_to_end",
     "watch",

@@ -17,8 +17,8 @@ def examine_fanout(site: Site) -> Iterator[Finding]:
     try:
         status = site.awaited(site.server.fanout_status())
     except RequestRefused as error:
-        # What ejabberd says of an address that nobody has is "forbidden", for s2s is closed.
-        if error.condition == "not-allowed":
+        # Of an address that nobody has ejabberd says the same, with words: s2s is closed.
+        if error.condition == "forbidden" and not error.text:
             yield warning(
                 f"mod_pubsub_sessions at {where!r} answers {conf.jid!r} with {error}",
                 "It is loaded, and what it serves cannot be known.",

@@ -38,9 +38,9 @@ def address(service: str) -> str:
 
 
 def status(service: str) -> Request[FanoutStatus]:
-    """Ask the module what it serves; who may not know is told ``not-allowed``.
+    """Ask the module what it serves.
 
-    Where it is not loaded nobody has its address; ejabberd then says what it says of other servers.
+    Where it is not loaded nobody has its address, and ejabberd says what it says of other servers.
     """
     return Request("get", address(service), f'<status xmlns="{NS_SESSIONS}"/>', parse_status)
 

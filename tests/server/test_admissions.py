@@ -193,6 +193,7 @@ def say(node, item_id):
     publish(node, "Hello", item_id=item_id).result(10)
 
 
+@pytest.mark.delivery
 def test_nobody_subscribes_to_a_private_node_before_he_was_let_in(rule, allowed, open_page):
     page = open_page(allowed)
     assert "closed-node" in page.subscribe(rule.node)
@@ -224,6 +225,7 @@ def test_a_node_that_is_not_there_lets_nobody_in_and_is_not_made(rule, allowed):
     assert Admission.objects.count() == 0
 
 
+@pytest.mark.delivery
 def test_revocation_is_complete_when_its_future_is(rule, allowed, open_page):
     admit(allowed, rule.node)
     pages = [open_page(allowed), open_page(allowed)]
@@ -242,6 +244,7 @@ def test_revocation_is_complete_when_its_future_is(rule, allowed, open_page):
     assert Admission.objects.count() == 0
 
 
+@pytest.mark.delivery
 def test_others_are_not_disturbed_by_a_revocation(rule, allowed, open_page):
     bo = User.objects.create_user("bo", is_superuser=True)
     page = open_page(bo)
@@ -338,6 +341,7 @@ def test_many_admissions_at_once_leave_one_row(rule, allowed):
     assert Admission.objects.filter(is_settled=True).count() == Admission.objects.count() == 1
 
 
+@pytest.mark.delivery
 def test_who_subscribes_while_he_is_revoked_hears_nothing_after_it(rule, allowed, open_page):
     pages = [open_page(allowed) for _ in range(3)]
     for number in range(5):
@@ -365,6 +369,7 @@ def test_who_subscribes_while_he_is_revoked_hears_nothing_after_it(rule, allowed
         assert f"too late {number}" not in [event for page in pages for event in page.events()]
 
 
+@pytest.mark.delivery
 def test_a_recheck_puts_out_whom_the_rule_does_not_allow_any_more(rule, allowed, open_page):
     bo = User.objects.create_user("bo", is_superuser=True)
     for user in (allowed, bo):
@@ -379,6 +384,7 @@ def test_a_recheck_puts_out_whom_the_rule_does_not_allow_any_more(rule, allowed,
     assert recheck(rule.node).result(20) == []
 
 
+@pytest.mark.delivery
 def test_a_recheck_of_a_node_that_was_open_puts_out_who_was_there(rule, allowed, ada, open_page):
     bo = User.objects.create_user("bo")
     make_open(rule.node)

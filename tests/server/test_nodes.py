@@ -37,6 +37,7 @@ def test_affiliations_that_are_set_are_there_besides_the_others(private):
     }
 
 
+@pytest.mark.delivery
 def test_a_private_node_lets_its_members_read(private, stack):
     with Listener(stack.settings) as visitor:
         with pytest.raises(IqError):

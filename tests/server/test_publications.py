@@ -65,6 +65,7 @@ def test_a_row_arrives_on_each_of_its_nodes(stack, register):
     ]
 
 
+@pytest.mark.delivery
 def test_a_row_arrives_on_the_node_of_its_own_and_leaves_it_when_it_moves(stack, register):
     class ByName(Publication):
         track = True
@@ -258,6 +259,7 @@ def test_changes_of_relations_arrive_from_both_directions(stack, register):
 # max_items, access, expire
 
 
+@pytest.mark.delivery
 def test_a_node_keeps_so_many_items_and_drops_the_oldest_without_a_word(stack, register):
     register(Author, max_items=3)
     with listening(stack.settings, "/testapp/Author") as listener:

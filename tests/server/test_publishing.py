@@ -59,6 +59,7 @@ def listener(stack, node):
 
 
 @pytest.mark.usefixtures("registered")
+@pytest.mark.delivery
 def test_a_save_reaches_a_subscriber_and_so_does_the_delete(stack):
     with listening(stack.settings, "/testapp/Author") as listener:
         author = Author.objects.create(name="Ada <&>")
@@ -120,6 +121,7 @@ def test_an_element_arrives_as_it_is(listener, node):
     assert ET.canonicalize(ET.tostring(arrived)) == ET.canonicalize(ET.tostring(element))
 
 
+@pytest.mark.delivery
 def test_a_retraction_arrives(listener, node):
     publish(node, "Hello", item_id="7").result(10)
     assert listener.next().id == "7"
@@ -140,6 +142,7 @@ def test_without_an_id_items_are_a_log(node):
     assert len(nodes.items(node).result(10)) == 3
 
 
+@pytest.mark.delivery
 def test_events_arrive_in_the_order_of_publishing(listener, node):
     futures = [publish(node, str(n)) for n in range(500)]
     assert [listener.next().text for _ in range(500)] == [str(n) for n in range(500)]
@@ -251,6 +254,7 @@ def test_a_node_is_there_before_the_first_item_when_it_is_ensured(stack, node):
         assert listener.next().text == "the first"
 
 
+@pytest.mark.delivery
 def test_a_node_deleted_meanwhile_is_created_again(node):
     publish(node, "Hello").result(10)
     nodes.delete(node).result(10)
@@ -310,6 +314,7 @@ def test_all_our_nodes_are_known_by_name_private_ones_too(node):
     assert [name for name in found if name.startswith(node)] == ours
 
 
+@pytest.mark.delivery
 def test_what_is_published_is_heard_by_who_listens(node):
     nodes.create(node).result(10)
     with nodes.listen(node) as events:
@@ -322,6 +327,7 @@ def test_what_is_published_is_heard_by_who_listens(node):
         nodes.listen()
 
 
+@pytest.mark.delivery
 def test_subscribers_are_known_and_gone_when_they_leave(stack, node):
     publish(node, "Hello").result(10)
     with listening(stack.settings, node):

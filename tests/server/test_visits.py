@@ -35,6 +35,7 @@ def test_a_thousand_visits_leave_no_subscription(stack):
     )
 
 
+@pytest.mark.delivery
 def test_a_visitor_who_comes_back_under_his_address_ends_his_old_session(stack):
     """The server has not missed the old one yet; what he leaves behind is nothing, too."""
     node = f"/test/{uuid.uuid4().hex}"

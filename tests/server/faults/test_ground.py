@@ -7,6 +7,7 @@ from tests.server.faults.scene import XMPP
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.delivery
 def test_without_an_outbox_and_without_a_fault_nothing_is_lost(scene, stack, engine):
     scene = scene(stack, backend=XMPP)
     scene.watch("ada", "bob")

@@ -113,6 +113,7 @@ class Reading(threading.Thread):
 # In good weather
 
 
+@pytest.mark.delivery
 def test_events_of_all_nodes_come_in_the_order_in_which_they_happened(
     ask, service, nodes, listen, publish
 ):
@@ -144,6 +145,7 @@ def purge(service, node):
 
 
 @pytest.mark.parametrize("tls", ["starttls", "direct"])
+@pytest.mark.delivery
 def test_much_that_comes_at_once_is_read_to_the_end(account, stack, connect, listen, nodes, tls):
     listener = listen(
         nodes[0], tls=tls, port=stack.ports.xmpp if tls == "starttls" else stack.ports.xmpp_tls
@@ -158,6 +160,7 @@ def test_much_that_comes_at_once_is_read_to_the_end(account, stack, connect, lis
     assert all(future.result(SECONDS) for future in futures)
 
 
+@pytest.mark.delivery
 def test_what_a_node_holds_already_is_no_event(ask, service, listen, nodes, publish):
     for node in nodes:
         ask(stanzas.configure(service, node, {"send_last_published_item": "on_sub"}))
@@ -188,6 +191,7 @@ def test_nothing_is_left_on_the_server_or_here_when_it_is_closed(listen, nodes, 
     assert psutil.Process().num_fds() == descriptors - 1
 
 
+@pytest.mark.delivery
 def test_it_ends_when_no_node_is_left(ask, service, listen, nodes, reports):
     listener = listen(*nodes)
     for node in nodes:
@@ -196,6 +200,7 @@ def test_it_ends_when_no_node_is_left(ask, service, listen, nodes, reports):
     assert reports == [f"Nothing comes from {node!r} any more: it was deleted" for node in nodes]
 
 
+@pytest.mark.delivery
 def test_an_owner_who_excludes_it_is_reported(ask, service, listen, nodes, subscribers, reports):
     listener = listen(nodes[0])
     (jid,) = subscribers(nodes[0])

@@ -36,9 +36,12 @@ def test_what_it_serves_is_told() -> None:
     assert "subscriptions that it serves: 1000, of nodes: 3" in found.seen
 
 
-@pytest.mark.parametrize("condition", ["forbidden", "remote-server-not-found"])
-def test_where_nobody_answers_it_is_off_and_works_all_the_same(condition: str) -> None:
-    found = only_finding(RequestRefused(condition))
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [("forbidden", "Access denied by service policy"), ("remote-server-not-found", "")],
+)
+def test_where_nobody_answers_it_is_off_and_works_all_the_same(condition: str, text: str) -> None:
+    found = only_finding(RequestRefused(condition, "auth", text))
     assert found.outcome.value == "warning"
     assert found.seen.startswith("mod_pubsub_sessions is off: ")
     assert found.why.startswith("Everything works without it, but")
@@ -46,7 +49,7 @@ def test_where_nobody_answers_it_is_off_and_works_all_the_same(condition: str) -
 
 
 def test_where_the_publisher_may_not_ask_it_is_on() -> None:
-    found = only_finding(RequestRefused("not-allowed"))
+    found = only_finding(RequestRefused("forbidden", "auth"))
     assert found.outcome.value == "warning"
     assert found.why.startswith("It is loaded")
     assert "`access: publisher`" in found.remedy
