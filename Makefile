@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PROGRAMS := venv node npm erl ejabberd nginx openssl
 
-.PHONY: help demo test soak bench lint client build clean programs
+.PHONY: help demo test client-tests python-tests soak bench lint client build clean programs
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -26,9 +26,14 @@ demo: programs $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with 
 	@exec $(BIN)/python -m demo
 
 test: PROGRAMS += chromium postgres
-test: programs $(VENV)/ready $(BUILT)  ## run every test: unit, server, browser, client
+test: client-tests python-tests  ## run every test: unit, server, browser, client
+
+client-tests: $(BUILT)
 	@echo "Testing the browser client …"
-	@npm --prefix $(CLIENT) test
+	@npm --prefix $(CLIENT) test >var/client-tests.txt 2>&1 || { cat var/client-tests.txt; exit 1; }
+	@grep '^# [pf]a' var/client-tests.txt
+
+python-tests: programs $(VENV)/ready $(BUILT)
 	@echo "Testing the rest …"
 	@$(BIN)/python -m pytest -n 4
 

@@ -72,14 +72,6 @@ def sessions_wanted() -> bool:
     return said == "on"
 
 
-def sessions_there() -> bool:
-    """Whether the sources of mod_pubsub_sessions are among the shipped files."""
-    try:
-        return all(files.deploy_file(f"ejabberd/{module}.erl") for module in SESSIONS)
-    except StackError:
-        return False
-
-
 class Stack:
     """A private ejabberd, and nginx if wanted, with everything they keep in one folder.
 
@@ -121,7 +113,6 @@ class Stack:
         self.fastcgi_socket = Path(fastcgi_socket or self.folder / "django.sock").absolute()
         self.static_root = Path(static_root or self.folder / "static").absolute()
         self.with_sessions = sessions_wanted() if sessions is None else sessions
-        self.with_sessions = self.with_sessions and sessions_there()
         self.accounts = dict(accounts or {})
         self.settings: dict[str, Any] = {}
         self._on_line = on_line

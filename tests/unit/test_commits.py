@@ -338,7 +338,7 @@ OPERATIONS = st.one_of(
 
 @pytest.mark.parametrize("backend", ["locmem.LocmemBackend", "outbox.OutboxBackend"])
 @given(operations=st.lists(OPERATIONS, max_size=14), existing=st.sets(st.integers(1, 3)))
-@hypothesis.settings(max_examples=50)
+@hypothesis.settings(max_examples=30)
 @example(operations=[("delete", 1), ("begin", 0), ("create", 1), ("undo", 0)], existing={1})
 @example(
     operations=[("create", 1), ("begin", 0), ("delete", 1), ("commit", 0), ("create", 1)],

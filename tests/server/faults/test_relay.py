@@ -46,7 +46,7 @@ def test_two_relays_at_once_share_the_work_and_keep_the_order(scene, stack):
     scene = scene(stack, nodes=12)
     scene.watch("ada", "bob")
     relays = [scene.relay(), scene.relay()]
-    for writer in [scene.writer(threads=5, transactions=30) for _ in range(2)]:
+    for writer in [scene.writer(threads=5, transactions=20) for _ in range(2)]:
         writer.done()
     # Whichever has its stream later sends again what the other one has just sent, and no more.
     scene.check()
@@ -98,9 +98,9 @@ def test_a_deploy_under_load_loses_nothing(scene, stack):
     scene = scene(stack)
     scene.watch("ada", "bob")
     relay = scene.relay()
-    old = [scene.writer(transactions=None, pause=0.02) for _ in range(2)]
+    old = [scene.writer(transactions=None, pause=0.1) for _ in range(2)]
     scene.until_committed(60)
-    new = [scene.writer(transactions=None, pause=0.02) for _ in range(2)]
+    new = [scene.writer(transactions=None, pause=0.1) for _ in range(2)]
     scene.until_committed(90)
     for writer in old:
         writer.tell()
