@@ -97,8 +97,9 @@ def test_the_doctor_finds_nothing_wrong_with_it_and_ctrl_c_ends_it(tmp_path: Pat
 
 def test_a_child_that_dies_is_named_and_ends_the_demo(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    with demo(folder) as process:
+    with demo(folder, "--without-sessions") as process:
         address(process)
+        assert not (folder / "ebin" / "mod_pubsub_sessions.beam").exists()
         django = next(line for line in processes_of(folder) if "runfcgi" in line)
         os.kill(int(django.split()[0]), signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE)
@@ -113,3 +114,4 @@ def test_help_lists_the_environment_variables(tmp_path: Path) -> None:
     for name in ("NGINX_PORT", "XMPP_PORT", "XMPP_TLS_PORT", "HTTP_PORT"):
         assert f"PUBSUB_STACK_{name}" in output
     assert "DEMO_METHOD" in output
+    assert "--without-sessions" in output

@@ -26,6 +26,7 @@ from tests.proxy import Proxy
 from tests.server.ailing import EXPIRED, WITHOUT, Ailing, replaced, urls_that_answer
 from tests.server.processes import managing, settings_file
 from tests.testapp.models import Author
+from tests.visitors import WebSocketVisitor
 from tests.waiting import until
 
 PATIENCE = 60.0
@@ -473,6 +474,21 @@ def test_nodes_that_a_rule_decides_about_and_that_are_open_are_found(well: Stack
     assert (code, mended) == (1, 0)
     assert f"access failure '{node}' should be private" in words
     assert f"nodes.configure('{node}', access_model='whitelist')" in words
+
+
+def test_how_many_sessions_are_served_the_quick_way_is_told(well: Stack) -> None:
+    node = "/doctor/served"
+    with override_settings(**well.settings):
+        nodes.create(node).result(10)
+        direct = {"PUBSUB_WEBSOCKET_URL": f"ws://127.0.0.1:{well.ports.http}/ws"}
+        visitor = WebSocketVisitor({**well.settings, **direct}, node)
+        try:
+            code, words = examine(well, "fanout")
+        finally:
+            visitor.vanish()
+            nodes.delete(node).result(10)
+    assert code == 0
+    assert ("subscriptions that it serves: 1, of nodes: 1" in words) is well.with_sessions, words
 
 
 def test_subscriptions_of_the_dead_are_counted(well: Stack) -> None:

@@ -73,17 +73,20 @@ def test_it_prints_settings_that_work_and_ends_cleanly(tmp_path: Path, signum: i
     assert (tmp_path / ".pubsub_stack" / ".gitignore").read_text() == "*\n"
 
 
-def test_nginx_is_started_when_asked_for(tmp_path: Path) -> None:
+def test_nginx_is_started_and_sessions_are_left_out_when_asked_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     folder = tmp_path / "elsewhere"
     with start(
-        tmp_path, "--nginx", f"--folder={folder}", *FREE[:3], PUBSUB_STACK_NGINX_PORT=str(port)
+        tmp_path,
+        *["--nginx", "--without-sessions", f"--folder={folder}", *FREE[:3]],
+        PUBSUB_STACK_NGINX_PORT=str(port),
     ) as process:
         settings = read_settings(process)
         assert settings["PUBSUB_BOSH_URL"] == "/http-bind"
         assert settings["STATIC_ROOT"] == str(folder / "static")
         assert fetch(f"http://127.0.0.1:{port}/http-bind")[0] == 200
+        assert not (folder / "ebin" / "mod_pubsub_sessions.beam").exists()
         process.terminate()
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
