@@ -25,7 +25,7 @@ help:  ## list these targets
 demo: programs $(VENV)/ready $(BUILT)  ## start ejabberd, nginx and Django with the demo; Ctrl-C stops them
 	@exec $(BIN)/python -m demo
 
-test: PROGRAMS += chromium postgres
+test: PROGRAMS += chromium postgres cc
 test: client-tests python-tests  ## run every test: unit, server, browser, client
 
 client-tests: $(BUILT)
@@ -43,8 +43,8 @@ soak: SEED ?= 1
 soak: programs $(VENV)/ready  ## lose nothing for SECONDS=300 while everything fails, as SEED=1 decides
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
-bench: PROGRAMS += chromium postgres
-bench: programs $(VENV)/ready $(BUILT)  ## measure saves, the outbox and pages; `python -m bench --help` has more
+bench: PROGRAMS += chromium postgres cc
+bench: programs $(VENV)/ready $(BUILT)  ## measure saves, the outbox, pages and crowds; `python -m bench --help` has more
 	@exec $(BIN)/python -m bench
 
 lint: $(VENV)/ready $(NPM_READY)  ## check style and types of Python and JavaScript

@@ -23,10 +23,11 @@ from bench.pages import Conditions
 Publish = Callable[[int], "Future[Any]"]
 
 PER_SECOND = 5.0  # items, steadily
-WINDOW = 64  # items that may wait for their acknowledgement
+WINDOW = 16  # items that may wait for their acknowledgement, or fewer: 20,000 deliveries
+AWAITED = 20_000
 AHEAD = 50_000  # deliveries that may be under way
 PATIENCE = 60.0  # seconds
-SILENCE = 2.0  # seconds without a delivery, after which the missing ones are lost
+SILENCE = 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,31 @@ class Publisher:
     """Publishes to one crowd, turn after turn; numbers go on.
 
     :param servers: CPU seconds that all servers have taken until now.
+    :param silence: seconds without a delivery, after which those that are missing are lost.
     """
 
-    def __init__(self, publish: Publish, crowd: Crowd, servers: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        publish: Publish,
+        crowd: Crowd,
+        servers: Callable[[], float],
+        silence: float = SILENCE,
+    ) -> None:
+        self._silence = silence
         self._publish = publish
         self._crowd = crowd
         self._servers = servers
         self._number = 1
 
-    def warm_up(self) -> None:
+    def warm_up(self, within: float = PATIENCE) -> None:
         """Let everybody hear one item.
 
+        :param within: so many seconds.
         :raises BenchError: when somebody does not.
         """
         self._begin()
-        self._next().result(PATIENCE)
-        if not self._crowd.wait(len(self._crowd), PATIENCE):
+        self._next().result(within)
+        if not self._crowd.wait(len(self._crowd), within):
             heard = self._crowd.result()
             raise BenchError(f"an item reached {heard.deliveries} of {len(self._crowd)} listeners")
 
@@ -122,8 +132,8 @@ class Publisher:
         time.sleep(max(0.0, start + items / PER_SECOND - time.monotonic()))
 
     def _push(self, seconds: float) -> None:
-        free = threading.BoundedSemaphore(WINDOW)
-        ahead = max(4, AHEAD // len(self._crowd))
+        free = threading.BoundedSemaphore(max(4, min(WINDOW, AWAITED // len(self._crowd))))
+        ahead = max(8, AHEAD // len(self._crowd))
         end = time.monotonic() + seconds
         futures = []
         while time.monotonic() < end:
@@ -132,16 +142,18 @@ class Publisher:
             futures.append(self._next())
             futures[-1].add_done_callback(lambda _: free.release())
             due = max(0, len(futures) - ahead) * len(self._crowd)
-            if not self._crowd.wait(due, SILENCE):
+            if not self._crowd.wait(due, self._silence):
                 break  # something was lost: what has come is looked at below
         self._settle(futures)
 
     def _settle(self, futures: list[Future[Any]]) -> None:
-        wait(futures, PATIENCE)
-        for future in futures:
-            future.result(0)
+        done, late = wait(futures, PATIENCE)
+        if late:
+            raise BenchError(f"{len(late)} of {len(futures)} items were not acknowledged")
+        for future in done:
+            future.result()
         wanted, known = len(futures) * len(self._crowd), -1
-        while not self._crowd.wait(wanted, SILENCE):
+        while not self._crowd.wait(wanted, self._silence):
             came = self._crowd.deliveries()
             if came == known:
                 return

@@ -55,6 +55,16 @@ def test_the_outbox_is_measured_with_both_databases(open_folder: Path):
     assert list(open_folder.iterdir()) == []
 
 
+def test_crowds_are_told(tmp_path: Path):
+    line = "fan-out: 100 by WebSocket, direct, without it"
+    with start(tmp_path, "--quick", "--only", line) as process:
+        table, progress = process.communicate(timeout=100)
+    assert process.returncode == 0, progress
+    (found,) = (words for words in table.splitlines() if words.startswith(line))
+    assert found.split()[-4:-2] == ["0", "0"]  # lost, disordered
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

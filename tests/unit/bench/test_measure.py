@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure import Comparison, Cost, Delays, Spread, Task, compare, in_turns, take
+from bench.measure import Comparison, Cost, Delays, Fan, Spread, Task, Turn, compare, in_turns, take
 
 
 def clock(*nanoseconds: int):
@@ -89,3 +89,20 @@ def test_a_comparison_is_of_the_thread_or_of_the_process():
 
 def test_there_is_no_ratio_to_what_costs_nothing():
     assert compare([Cost(1, 0)], [Cost(0, 0)]).ratio is None
+
+
+def test_a_fan_pools_delays_adds_up_losses_and_compares_within_rounds():
+    ours = [
+        Turn([1.0, 2.0], 30, 20, 80_000, lost=1, closed=1, share=0.1),
+        Turn([9.0], 40, 40, 40_000, disordered=2, closed=1, share=0.3),
+    ]
+    theirs = [Turn([50.0], 100, 100, 20_000), Turn([50.0], 100, 100, 10_000)]
+    fan = Fan.over(ours, theirs)
+    assert fan.delays == Delays(2.0, 9.0, 9.0, 3)
+    assert (fan.steady.median, fan.pushed.median, fan.rate.median) == (35, 30, 60_000)
+    assert (fan.lost, fan.disordered, fan.repeated, fan.closed) == (1, 2, 0, 1)
+    assert fan.share == pytest.approx(0.2)
+    assert fan.cost is not None
+    assert fan.cost.median == pytest.approx(0.3)
+    assert fan.speed == Spread(4, 4, 4)
+    assert (Fan.over(ours).cost, Fan.over(ours).speed) == (None, None)

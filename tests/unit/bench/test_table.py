@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from bench.measure import Comparison, Delays, Size, Spread, Task
-from bench.pages import Conditions, Line, Page, Result, Run, Sizes, Spans, Turns, Waits
+from bench.measure import Comparison, Delays, Size, Spread, Task, Turn
+from bench.pages import Conditions, Fans, Line, Page, Result, Run, Sizes, Spans, Turns, Waits
 from bench.table import aligned, page_text, page_values
 
 PAGE = Page("Cost of it", ["How it was measured."], [])
@@ -88,6 +88,33 @@ def test_a_page_of_sizes_shows_bytes_and_marks_what_is_above_the_aim_in_kilobyte
     (result,) = run.results(Conditions(1, 1, {}), run.lines)
     text = page_text(Page("Sizes", [], [], tells="sizes"), [result])
     assert text.splitlines()[4].split() == ["script", "90000", "27001", "≤", "27", "!"]
+
+
+def test_a_page_of_fans_shows_what_deliveries_cost_beside_the_base_and_what_was_lost():
+    def turns(conditions: Conditions, tasks):
+        found = {
+            "with": [Turn([12.0], 25, 20, 80_000, lost=2, closed=1, repeated=3, share=0.07)],
+            "without": [Turn([36.0], 110, 100, 16_000)],
+        }
+        return {task: found[task] for task in tasks if task in found}
+
+    lines = [
+        Line("short", "with", "without", aim=15),
+        Line("plain", "without"),
+        Line("not here", "gone"),
+    ]
+    run = Fans(lines, turns)
+    short, plain = run.results(Conditions(1, 1, {}), run.chosen([]))
+    page = Page("Fan-out", [], [], tells="fans")
+    first, second = page_text(page, [short, plain]).splitlines()[4:6]
+    assert first.split() == [
+        *["short", "12.0", "12.0", "25.0", "20.0", "20.0", "…", "20.0"],
+        *["80000", "80000", "…", "80000", "0.20", "5.00"],
+        *["2", "(1", "closed)", "0", "(+3)", "7", "%", "≤", "15", "!"],
+    ]
+    assert second.split()[-4:] == ["0", "0", "0", "%"]
+    value, _ = json.loads(json.dumps(page_values(page, [short, plain])))["lines"]
+    assert (value["rate"]["median"], value["cost"]["median"], value["lost"]) == (80_000, 0.2, 2)
 
 
 def test_json_has_the_same_figures():
