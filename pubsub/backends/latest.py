@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 
-from pubsub.futures import failed, follow, resolved
-from pubsub.items import Item, next_number
+from pubsub.futures import follow
+from pubsub.items import Item
 
 #: Of how many items the last state is remembered.
 REMEMBERED = 10_000
 
-Request = Callable[[Item], Future[str]]
 
-
-@dataclass(eq=False)
 class _State:
-    """What was sent last of an item, and what became of it.
+    """What was sent last of an item, and what became of it."""
 
-    :param frozen: the number of the last state that was frozen as it was saved.
-    :param sent: a number from when that one was sent.
-    :param reread: the number of the last state that was read back.
-    :param outcome: the Future that will know; then its error, or None.
-    """
+    __slots__ = ("frozen", "outcome", "reread", "sent")
 
-    frozen: int = -1
-    sent: int = -1
-    reread: int = -1
-    outcome: Future[str] | BaseException | None = None
+    def __init__(self) -> None:
+        #: The number of the last state that was frozen as it was saved.
+        self.frozen = -1
+        #: A number from when that one was to be sent.
+        self.sent = -1
+        #: The number of the last state that was read back.
+        self.reread = -1
+        #: The Future that will know; then its error, or None.
+        self.outcome: Future[str] | BaseException | None = None
 
 
 class Latest:
-    """Sends the states of rows, unless a later one has gone out already.
+    """Tells which states of rows are to be sent: those that no later one has gone out before.
 
     Two threads that commit one after the other may arrive here the other way round.  The database
     lets the second transaction write a row only after the first has committed, so the item that was
@@ -48,16 +44,20 @@ class Latest:
 
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], _State] = {}
+        # Between the one thread that asks and those who cancel.
         self._states_lock = threading.Lock()
 
-    def send(self, item: Item, request: Request) -> Future[str]:
-        """Send an item, or let it share the outcome of the later state of it that was sent.
+    def admits(self, item: Item, number: int, future: Future[str]) -> bool:
+        """Whether an item is to be sent; else its Future shares the outcome of the later state.
 
         :param item: it has an id and a sequence.
-        :param request: sends it; called with a lock held, so it must not call the user's code.
+        :param number: from when it was handed over (:func:`pubsub.items.next_number`).
+        :param future: will know what became of it.
         """
         assert item.id is not None
         assert item.sequence is not None
+        if future.cancelled():
+            return True  # so nothing is overtaken, and nothing will be sent
         key = (item.node, item.id)
         with self._states_lock:
             state = self._states.pop(key, None) or _State()
@@ -68,18 +68,18 @@ class Latest:
                 is_overtaken = item.sequence < max(state.sent, state.reread)
             else:
                 is_overtaken = item.sequence < state.frozen
-            if is_overtaken:
-                return _outcome_of(state.outcome, item.id)
-            future = request(item)
-            if future.done():
-                return future  # it was refused at once, so nothing has been overtaken
-            if item.is_reread:
-                state.reread = item.sequence
-            else:
-                state.frozen, state.sent = item.sequence, next_number()
-            state.outcome = future
-        future.add_done_callback(partial(self._answered, key, state))
-        return future
+            if not is_overtaken:
+                if item.is_reread:
+                    state.reread = item.sequence
+                else:
+                    state.frozen, state.sent = item.sequence, number
+                state.outcome = future
+            outcome = state.outcome
+        if is_overtaken:
+            _share(future, outcome, item.id)
+        else:
+            future.add_done_callback(partial(self._answered, key, state))
+        return not is_overtaken
 
     # Private
 
@@ -94,13 +94,13 @@ class Latest:
                 del self._states[key]
 
 
-def _outcome_of(later: Future[str] | BaseException | None, item_id: str) -> Future[str]:
-    """The Future of a state that need not be sent: it fares as the later one does."""
+def _share(future: Future[str], later: Future[str] | BaseException | None, item_id: str) -> None:
+    """Settle the Future of a state that need not be sent: it fares as the later one does."""
+    if not future.set_running_or_notify_cancel():
+        return
     if later is None:
-        return resolved(item_id)
-    if isinstance(later, BaseException):
-        return failed(later)
-    future: Future[str] = Future()
-    future.set_running_or_notify_cancel()
-    follow(future, later)
-    return future
+        future.set_result(item_id)
+    elif isinstance(later, BaseException):
+        future.set_exception(later)
+    else:
+        follow(future, later)

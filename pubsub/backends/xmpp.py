@@ -16,7 +16,14 @@ from pubsub.backends.latest import Latest
 from pubsub.conf import conf
 from pubsub.exceptions import InvalidNode, RequestRefused
 from pubsub.futures import follow
-from pubsub.items import Item, lane_of, now, valid_configuration, valid_node
+from pubsub.items import (
+    Item,
+    lane_of,
+    next_number,
+    now,
+    valid_configuration,
+    valid_node,
+)
 from pubsub.payloads import check_xml, marked, shortened, tombstone
 from pubsub.wire import fanout, guard, stanzas
 from pubsub.wire.account import Account
@@ -72,9 +79,8 @@ class XMPPBackend(BaseBackend):
         return cls(keeps=False)
 
     def send(self, item: Item) -> Future[str]:
-        if item.id is None or item.sequence is None:
-            return self._send(item)
-        return self._latest.send(item, self._send)
+        # All that can wait for it is done in the thread that owns the stream.
+        return self._of(item.node).draft(partial(self._draft, item, next_number()))
 
     def send_all(self, items: Sequence[Item], stream: str = "") -> list[Future[str]]:
         if not items:
@@ -191,8 +197,12 @@ class XMPPBackend(BaseBackend):
     def _request(self, node: str, request: stanzas.Request[T]) -> Future[T]:
         return self._of(node).request(request)
 
-    def _send(self, item: Item) -> Future[str]:
-        return self._of(item.node).request(self._request_for(item))
+    def _draft(self, item: Item, number: int, future: Future[str]) -> stanzas.Request[str] | None:
+        """The request that sends an item, unless a later state of it has gone out already."""
+        is_state = item.id is not None and item.sequence is not None
+        if is_state and not self._latest.admits(item, number, future):
+            return None
+        return self._request_for(item)
 
     def _request_for(self, item: Item) -> stanzas.Request[str]:
         if item.is_retraction:

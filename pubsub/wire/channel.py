@@ -26,6 +26,13 @@ logger = logging.getLogger("pubsub.wire")
 #: How much is handed to the socket ahead of what the server has read, in bytes.
 BUFFER = 256 * 1024
 
+#: From so many requests on that the server has yet to answer nobody hurries to bring it more.
+MANY = 8
+
+#: A server that takes less than that for a request would be without work, in seconds; and for so
+#: many of them is waited at most.
+LEAST, MOST = 60e-6, 64
+
 #: How many nodes of a stream are remembered as existing, so that they are not created again.
 REMEMBERED = 10_000
 
@@ -79,6 +86,17 @@ class Channel:
         if is_careful:
             self.ping()
             self._is_careful = True
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether there is something to be written."""
+        return bool(self.buffer) or self.session.wants_write
+
+    @property
+    def leisure(self) -> float:
+        """For how many seconds the server has enough to do, whatever it has answered meanwhile."""
+        waiting = self.ledger.size
+        return min(waiting, MOST) * LEAST if waiting >= MANY else 0.0
 
     def knows(self, node: str) -> bool:
         """Whether a node was created on this stream, or found to exist; any thread may ask."""

@@ -1,7 +1,8 @@
 """One stream kept alive by one owner thread, for everybody: send, acknowledge, reconnect.
 
-Any thread may call :meth:`Connection.request`; it only queues.  Everything else happens in the
-owner thread.  What lives here is what holds for the process: its exit, and its forks.
+Any thread may call :meth:`Connection.request`; it only queues, and waits neither for the network
+nor for others who do.  Everything else happens in the owner thread.  What lives here is what holds
+for the process: its exit, and its forks.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from multiprocessing.util import Finalize
@@ -19,6 +20,7 @@ from pubsub.exceptions import StreamError
 from pubsub.wire import stanzas
 from pubsub.wire.account import Account
 from pubsub.wire.channel import stream_of
+from pubsub.wire.inbox import Draft
 from pubsub.wire.ledger import Pending
 from pubsub.wire.owner import Owner
 
@@ -99,6 +101,17 @@ class Connection:
         self._add((pending,))
         return pending.future
 
+    def draft(self, make: Callable[[Future[T]], stanzas.Request[T] | None]) -> Future[T]:
+        """Queue a request that the owner thread makes; see :meth:`request`.
+
+        :param make: makes it, of the Future that is returned; a request that endures, or None where
+            nothing is to be sent: then it sees to the Future.  It is called in the order in which
+            the requests of a connection were queued, must not wait, and knows what its caller knew.
+        """
+        draft = Draft(make, Future())
+        self._add((draft,))
+        return draft.future
+
     def request_all(
         self, requests: Sequence[stanzas.Request[T]], stream: str = ""
     ) -> list[Future[T]]:
@@ -108,7 +121,9 @@ class Connection:
             is not there any more, all fail at once with StreamLost.  Of use where nothing is kept:
             no request of them is sent then when one before it was lost.
         """
-        queued: list[Pending[T]] = [Pending(request, Future()) for request in requests]
+        queued: list[Pending[T]] = [
+            Pending(request, Future(), stream=stream) for request in requests
+        ]
         self._add(queued, stream)
         return [pending.future for pending in queued]
 
@@ -131,13 +146,13 @@ class Connection:
 
     # Private
 
-    def _add(self, queued: Sequence[Pending[T]], stream: str = "") -> None:
+    def _add(self, queued: Sequence[Pending[T]] | Sequence[Draft[T]], stream: str = "") -> None:
         if _finalizer is None:
             _close_at_exit()
         refusal = self._owner.add(queued, stream)
         if refusal is not None:
-            for pending in queued:
-                pending.fail(refusal)
+            for entry in queued:
+                entry.fail(refusal)
 
     def _after_fork(self) -> None:
         """In the child: the thread and the stream are the parent's; begin anew."""

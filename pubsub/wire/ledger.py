@@ -24,13 +24,14 @@ T = TypeVar("T")
 logger = logging.getLogger("pubsub.wire")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Pending(Generic[T]):
     """A request and the Future that waits for its answer.
 
     :param since: when it was queued; then when it was sent.
     :param overtaken: when a later one was answered before it.
     :param prepares: the one that this one creates the node for.
+    :param stream: the name of the stream that it must go by; empty: any.
     :param mark: of its first sending; it keeps it when it is sent again.
     :param sendings: how often it was sent.
     :param strikes: how many streams ended over it, as it seems; without a word they count less.
@@ -41,9 +42,14 @@ class Pending(Generic[T]):
     since: float = field(default_factory=lambda: time.monotonic())
     overtaken: float | None = None
     prepares: Pending[Any] | None = None
+    stream: str = ""
     mark: str = ""
     sendings: int = 0
     strikes: float = 0
+
+    def open(self) -> Pending[T]:
+        """Itself: its request is made already, as not that of everything that is asked for."""
+        return self
 
     def age(self) -> float:
         """Seconds since it was queued."""
@@ -149,11 +155,14 @@ class Ledger:
     def expire(self, error: Callable[[], PubSubError]) -> None:
         """Fail the requests that were passed over while later ones were answered."""
         bound = time.monotonic() - self._timeout
-        for id, pending in list(self._waiting.items()):
+        late = []
+        for id, pending in self._waiting.items():
             if pending.overtaken is None:
                 break  # younger ones cannot have been overtaken either
             if pending.overtaken < bound:
-                self._waiting.pop(id).fail(error())
+                late.append(id)
+        for id in late:
+            self._waiting.pop(id).fail(error())
 
     def take_all(self) -> list[Pending[Any]]:
         """All that wait, oldest first; then nothing does."""

@@ -1,16 +1,15 @@
 """The owner of a stream: the thread that opens, writes and reads it, and what it is told by others.
 
-Any thread may call :meth:`Owner.add`, which only queues.  The thread opens the stream when there is
-something to send, writes requests one behind the other without waiting (pipelining), gives each
-Future its answer, and opens the stream anew when it is lost.  Futures are resolved with no lock
-held, so their callbacks may call us.
+Any thread may call :meth:`Owner.add`, which only puts something into the inbox.  The thread looks
+there, opens the stream when there is something to send, writes requests one behind the other
+without waiting (pipelining), gives each Future its answer, and opens the stream anew when it is
+lost.  Futures are resolved with no lock held, so their callbacks may call us.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import select
 import threading
 import time
 from collections.abc import Sequence
@@ -28,10 +27,10 @@ from pubsub.exceptions import (
 from pubsub.wire.account import Account
 from pubsub.wire.backoff import Attempts
 from pubsub.wire.channel import Channel
+from pubsub.wire.inbox import Draft, Inbox
 from pubsub.wire.ledger import Pending
 from pubsub.wire.outgoing import STRIKES, Outgoing, blame
 from pubsub.wire.session import open_session
-from pubsub.wire.wakeup import Wakeup
 
 logger = logging.getLogger("pubsub.wire")
 
@@ -63,11 +62,12 @@ class Owner:
         self._ping_after = ping_after
         self._answer_within = answer_within
         self._keeps = keeps
+        self._inbox = Inbox()
+        # Between the thread and those who start or close it; who only asks does without.
         self._queue_lock = threading.Lock()
         self._outgoing = Outgoing()
         self._closed = False
         self._flush_until = 0.0
-        self._asleep = False
         self._is_ending = False
         #: Whether the last stream may have ended over something that is sent again.
         self._is_careful = False
@@ -75,25 +75,24 @@ class Owner:
         self._source = secrets.token_hex(6)
         self._marks = 0
 
-    def add(self, queued: Sequence[Pending[Any]], stream: str = "") -> PubSubError | None:
+    def add(
+        self, queued: Sequence[Pending[Any]] | Sequence[Draft[Any]], stream: str = ""
+    ) -> PubSubError | None:
         """Queue requests, all or none, and see to it that the thread knows.
+
+        Several threads that come at once may each find the last place in the queue free.
 
         :param stream: the name of the stream that must be open; empty: any, or none.
         :returns: why they were not taken, if so.
         """
-        with self._queue_lock:
-            refusal = self._refusal(len(queued), stream)
-            if refusal is not None:
-                return refusal
-            if self.thread is None:
-                try:
-                    self._start()
-                except (OSError, RuntimeError) as error:  # no descriptor, no thread left
-                    return StreamError(self.server, f"nothing can be sent: {error}")
-            for pending in queued:
-                self._outgoing.append(pending)
-            if self._asleep:
-                self._wake()
+        refusal = self._refusal(len(queued), stream)
+        if refusal is None and self.thread is None:
+            refusal = self._start()
+        if refusal is not None:
+            return refusal
+        self._inbox.put(queued)
+        if self.thread is None:  # it has ended meanwhile, and does not look any more
+            self._fail_queue(self.attempts.error or self._unacknowledged())
         return None
 
     def begin_to_close(self, seconds: float) -> threading.Thread | None:
@@ -103,8 +102,7 @@ class Owner:
             self._flush_until = min(end, self._flush_until) if self._closed else end
             self._closed = True
             self.attempts.hasten()
-            if self.thread is not None:
-                self._wake()
+            self._inbox.wake()
             return self.thread
 
     def await_end(self, thread: threading.Thread) -> None:
@@ -118,47 +116,58 @@ class Owner:
 
     def let_go(self) -> None:
         """In a forked child, where the thread and the stream are the parent's."""
-        if self.thread is not None:
-            self._wakeup.close()
+        self._inbox.let_go()
 
     # Private
 
     def _refusal(self, count: int, stream: str) -> PubSubError | None:
-        """Why so many requests cannot be taken now; the caller holds the lock."""
+        """Why so many requests cannot be taken now."""
         if self._closed:
             return StreamError(
                 self.server, "the connection has been closed; nothing can be sent any more"
             )
         channel = self.channel
         if stream and (channel is None or channel.name != stream):
-            return StreamLost(self.server, "the stream that this was meant for is gone")
+            return self._gone()
         sent = channel.ledger.size if channel is not None else 0
-        if len(self._outgoing) + sent + count > self._queue_size:
+        if len(self._inbox) + len(self._outgoing) + sent + count > self._queue_size:
             return QueueFull(
                 f"{self._queue_size} requests to {self.server} wait for an answer already "
                 "(PUBSUB_QUEUE_SIZE)"
             )
         return None
 
-    def _start(self) -> None:
-        self._wakeup = Wakeup()
-        # A daemon, so that the interpreter does not wait for it before it calls close().
-        thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            self._wakeup.close()
-            raise
-        self.thread = thread
+    def _start(self) -> PubSubError | None:
+        """Start the thread; returns why that cannot be done, if so."""
+        with self._queue_lock:
+            if self._closed or self.thread is not None:
+                return self._refusal(0, "")  # somebody else was quicker
+            # A daemon, so that the interpreter does not wait for it before it calls close().
+            thread = threading.Thread(target=self._own, name=f"pubsub {self.server}", daemon=True)
+            try:
+                self._inbox.open()
+                thread.start()
+            except (OSError, RuntimeError) as error:  # no descriptor, no thread left
+                self._inbox.close()
+                return StreamError(self.server, f"nothing can be sent: {error}")
+            self.thread = thread
+        return None
 
-    def _wake(self) -> None:
-        self._asleep = False
-        self._wakeup.wake()
+    def _take_in(self) -> None:
+        """Queue what others have asked for since."""
+        channel = self.channel
+        for entry in self._inbox.take():
+            if entry.stream and (channel is None or channel.name != entry.stream):
+                entry.fail(self._gone())
+            elif (pending := entry.open()) is not None:
+                with self._queue_lock:
+                    self._outgoing.append(pending)
 
     def _own(self) -> None:
         """The life of the owner thread."""
         try:
             while not self._is_done():
+                self._take_in()
                 if self.channel is not None:
                     self._serve(self.channel)
                 elif self._outgoing and self.attempts.is_due:
@@ -180,7 +189,7 @@ class Owner:
             return True
         is_answered = self.channel is None or self.channel.ledger.size == 0
         with self._queue_lock:
-            return is_answered and not self._outgoing.is_wanted
+            return is_answered and not (len(self._inbox) or self._outgoing.is_wanted)
 
     def _end(self) -> None:
         """After close(): nothing may stay behind without an answer."""
@@ -188,13 +197,16 @@ class Owner:
         channel = self.channel
         if channel is not None:
             channel.session.close()
+        error = self.attempts.error or self._unacknowledged()
         with self._queue_lock:
             self.channel = None
-            left = [*(channel.ledger.take_all() if channel else ()), *self._outgoing.take_all()]
             self.thread = None
-            self._wakeup.close()
+            self._inbox.close()
+            left = channel.ledger.take_all() if channel else []
         for pending in left:
-            pending.fail(self.attempts.error or self._unacknowledged())
+            pending.fail(error)
+        # From here on who asks sees that there is no thread; what he asked before is here.
+        self._fail_queue(error)
         self._is_ending = False
 
     def _open(self) -> None:
@@ -230,6 +242,7 @@ class Owner:
             while (pending := self._next(channel)) is not None:
                 channel.ask(pending)
             channel.write()
+            time.sleep(channel.leisure)  # then there is more to be read, and to be sent, at once
             self._wait()
             channel.read()
         except StreamError as error:
@@ -264,6 +277,7 @@ class Owner:
         if channel is None:
             return
         channel.session.abandon()
+        self._take_in()
         with self._queue_lock:
             self.channel = None
             left = channel.ledger.take_all()
@@ -298,6 +312,9 @@ class Owner:
             for pending in expired:
                 pending.fail(self.attempts.error or self._too_late())
 
+    def _gone(self) -> StreamLost:
+        return StreamLost(self.server, "the stream that this was meant for is gone")
+
     def _too_late(self) -> RequestTimeout:
         return RequestTimeout(f"no answer from {self.server} within {self._answer_within:g} s")
 
@@ -313,9 +330,9 @@ class Owner:
 
     def _fail_queue(self, error: PubSubError) -> None:
         with self._queue_lock:  # close() may take them, too
-            failing = self._outgoing.take_all()
-        for pending in failing:
-            pending.fail(error)
+            failing = [*self._outgoing.take_all(), *self._inbox.take()]
+        for entry in failing:
+            entry.fail(error)
 
     def _idle_seconds(self) -> float | None:
         """How long nothing needs to be done; None means until somebody calls."""
@@ -341,15 +358,10 @@ class Owner:
         """Wait until somebody calls, the stream has something for us, or the time is over."""
         channel = self.channel
         with self._queue_lock:
-            # From here on a new request wakes us; one that came before is seen by what follows.
-            self._asleep = True
             seconds = self._idle_seconds()
-        poll = select.poll()
-        poll.register(self._wakeup, select.POLLIN)
-        if channel is not None:
-            is_writing = channel.buffer or channel.session.wants_write
-            poll.register(channel.session, select.POLLIN | (select.POLLOUT if is_writing else 0))
-        ready = poll.poll(None if seconds is None else seconds * 1000)
-        self._asleep = False
-        if any(descriptor == self._wakeup.fileno() for descriptor, _ in ready):
-            self._wakeup.clear()
+        self._inbox.wait(
+            None if channel is None else channel.session,
+            seconds,
+            is_writing=channel is not None and channel.is_writing,
+            is_busy=channel is not None and channel.ledger.size > 0,
+        )

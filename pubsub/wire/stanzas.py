@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
@@ -29,7 +30,7 @@ NS_NODE_CONFIG = f"{NS_PUBSUB}#node_config"
 T = TypeVar("T")
 
 
-@dataclass(eq=False)  # and not frozen, which would cost each item a microsecond or two
+@dataclass(eq=False, slots=True)  # and not frozen, which would cost each item a microsecond or two
 class Request(Generic[T]):
     """An IQ that waits to be sent, and how its result is read (RFC 6120 §8.2.3).
 
@@ -67,7 +68,7 @@ class Request(Generic[T]):
     def to_xml(self, id: str, mark: str = "") -> str:
         """The whole stanza, with the id that its answer will bear, and the mark of its sending."""
         body = self.mark(self.body, mark) if mark and self.mark is not None else self.body
-        return f'<iq type="{self.type}" to={quoteattr(self.to)} id="{id}">{body}</iq>'
+        return f'<iq type="{self.type}" to={_quoted(self.to)} id="{id}">{body}</iq>'
 
 
 # Builders
@@ -93,7 +94,7 @@ def publish(
     return Request(
         "set",
         service,
-        f'<pubsub xmlns="{NS_PUBSUB}"><publish node={quoteattr(node)}>'
+        f'<pubsub xmlns="{NS_PUBSUB}"><publish node={_quoted(node)}>'
         f"<item{identity}>{payload}</item></publish></pubsub>",
         lambda result: _item_id(result, item_id),
         endures=item_id is not None,
@@ -249,6 +250,9 @@ def answer(request: Node) -> str:
 
 
 # Private
+
+#: The names of nodes and services as attributes; they are few, and come again and again.
+_quoted = lru_cache(1024)(quoteattr)
 
 
 def _entity(what: str, service: str, node: str, jid: str, parse: Callable[[Node], T]) -> Request[T]:

@@ -131,8 +131,14 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
             raise StreamLost(self.server, f"the connection broke: {error}") from error
 
     def is_loopback(self) -> bool:
-        """Whether the peer is this very machine, so that clear text leaves it nowhere."""
-        return is_loopback(self._open())
+        """Whether the peer is this very machine, so that clear text leaves it nowhere.
+
+        :raises StreamLost: when the peer is gone.
+        """
+        try:
+            return is_loopback(self._open())
+        except OSError as error:  # it has reset the connection since it accepted it
+            raise StreamLost(self.server, f"the connection broke: {error}") from error
 
     def fileno(self) -> int:
         """The descriptor to wait for."""

@@ -13,7 +13,8 @@ class Wakeup:
     """
 
     def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
+        self._descriptors: tuple[int, ...] = ()
+        self._descriptors = self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
 
@@ -32,6 +33,9 @@ class Wakeup:
             os.read(self._reading, 4096)
 
     def close(self) -> None:
-        """Give the descriptors back."""
-        os.close(self._reading)
-        os.close(self._writing)
+        """Give the descriptors back, as the last one who lets go of this does."""
+        descriptors, self._descriptors = self._descriptors, ()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    __del__ = close

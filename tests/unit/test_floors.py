@@ -57,6 +57,7 @@ WAYS = {
             "connection",
             "owner",
             "channel",
+            "inbox",
             "outgoing",
             "listening",
             "dialogue",
@@ -74,7 +75,7 @@ WAYS = {
 }
 
 #: What opens streams.
-OPENING = ["connection", "owner", "channel", "listening", "dialogue", "session", "stream"]
+OPENING = ["connection", "owner", "channel", "inbox", "listening", "dialogue", "session", "stream"]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
