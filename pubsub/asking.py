@@ -88,14 +88,15 @@ def make_items(
     """
     at = now()
     number = next_number() if sequence is None else sequence
-    kept = [place for place in places if event != DELETED or place[1] is None]
+    places = list(places)
+    kept = places if event != DELETED else [place for place in places if place[1] is None]
     payload = _payload(publication, row, event, at) if kept else ""
     return [
         Item(
             node,
             item_id,
             event,
-            payload if (node, item_id) in kept else "",
+            payload if event != DELETED or item_id is None else "",
             at,
             number,
             is_reread,
@@ -126,7 +127,7 @@ def configuration_of(publication: Publication, node: str) -> Mapping[str, Any]:
     :raises TypeError: when the hook returns no mapping; it names the hook.
     """
     fields: Any = publication.get_configuration(node)
-    if isinstance(fields, Mapping):
+    if type(fields) is dict or isinstance(fields, Mapping):
         return fields if rule_of(node) is None else {**fields, "access_model": PRIVATE}
     expected = "a dict: the name of a field → its value"
     raise wrong_answer(publication, "get_configuration", fields, expected)

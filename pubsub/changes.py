@@ -5,8 +5,9 @@ Whatever goes wrong here is told by ``publish_failed``; the save goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import Any
 
 from django.db.models import Model
@@ -64,20 +65,42 @@ def places_before(publication: Publication, instance: Model, event: str) -> list
     return []
 
 
-@contextmanager
-def reporting(
-    publication: Publication,
-    pk: Any,
-    event: str,
-    on_error: Callable[[Exception], object] = lambda error: None,
-) -> Iterator[None]:
-    """Tell of what goes wrong with the publication of a row, and go on."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 (a save never fails because of us)
-        about = f"{publication.model._meta.label} {pk} ({event})"
-        tell_failed(about, error, model=publication.model, pk=pk, event=event)
-        on_error(error)
+class reporting:  # noqa: N801 (a context manager, and quicker than a generator)
+    """Tell of what goes wrong with the publication of a row, and go on.
+
+    :param on_error: called with the error.
+    """
+
+    __slots__ = ("_event", "_on_error", "_pk", "_publication")
+
+    def __init__(
+        self,
+        publication: Publication,
+        pk: Any,
+        event: str,
+        on_error: Callable[[Exception], object] = lambda error: None,
+    ) -> None:
+        self._publication = publication
+        self._pk = pk
+        self._event = event
+        self._on_error = on_error
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        model, pk, event = self._publication.model, self._pk, self._event
+        # A save never fails because of us.
+        tell_failed(f"{model._meta.label} {pk} ({event})", error, model=model, pk=pk, event=event)
+        self._on_error(error)
+        return True
 
 
 def tell_failed(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from copy import copy
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db import models, transaction
 from django.db.models import Field, Model
@@ -22,7 +23,13 @@ _UNCHANGED: dict[Any, type] = {
     models.TextField.to_python: str,
     models.IntegerField.to_python: int,
     models.BooleanField.to_python: bool,
+    models.FloatField.to_python: float,
+    models.DateField.to_python: date,
+    models.DateTimeField.to_python: datetime,  # one with a zone
+    models.UUIDField.to_python: UUID,
 }
+
+_MISSING = object()
 
 
 def as_saved(
@@ -46,16 +53,12 @@ def as_saved(
     values = instance.__dict__
     converted: dict[str, Any] = {}
     unknown = []
-    for field in instance._meta.concrete_fields:
-        name = field.attname
-        if name not in values:
+    for field, name, kind in _columns(type(instance)):
+        value = values.get(name, _MISSING)
+        if value is _MISSING or (written is not None and not _is_written(field, written)):
             unknown.append(field)
             continue
-        value = values[name]
-        if written is not None and not _is_written(field, written):
-            unknown.append(field)
-            continue
-        if type(value) is _UNCHANGED.get(type(field).to_python):
+        if type(value) is kind and (kind is not datetime or getattr(value, "tzinfo", None)):
             continue
         if hasattr(value, "resolve_expression") or getattr(field, "generated", False):
             unknown.append(field)
@@ -96,6 +99,8 @@ def primary_key(instance: Model) -> str:
     key = instance._meta.pk
     assert key is not None  # every concrete model has one
     values = instance.__dict__
+    if type(values.get(key.attname)) is int and type(key).value_to_string is Field.value_to_string:
+        return str(values[key.attname])  # as most are: nothing to convert
     for field in getattr(key, "fields", [key]):  # the columns of a composite key
         value = values.get(field.attname)
         if (python_value := _converted(field, value)) is not value:
@@ -145,6 +150,22 @@ def parents_of(model: type[Model]) -> tuple[type[Model], ...]:
 
 
 # Private
+
+
+@lru_cache(1024)
+def _columns(model: type[Model]) -> tuple[tuple[Field[Any, Any], str, type | None], ...]:
+    """The columns of a model, each with its name in the instance and what it leaves as it is."""
+    return tuple(
+        (field, field.attname, _UNCHANGED.get(type(_target(field)).to_python))
+        for field in model._meta.concrete_fields
+    )
+
+
+def _target(field: Field[Any, Any]) -> Field[Any, Any]:
+    """The field whose values a column holds: of a relation that which it leads to."""
+    while type(field).to_python is models.ForeignKey.to_python:
+        field = field.target_field  # type: ignore[attr-defined]
+    return field
 
 
 def _is_written(field: Field[Any, Any], written: Collection[str]) -> bool:

@@ -33,7 +33,7 @@ MAX_NODE, MAX_ID = 8192, 2048
 LANES = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Item:
     """One thing published, complete and unchangeable.
 
@@ -60,6 +60,31 @@ class Item:
     is_reread: bool = field(default=False, compare=False, repr=False)
     configuration: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     is_own: bool = field(default=False, compare=False, repr=False)
+
+    def __init__(
+        self,
+        node: str,
+        id: str | None,
+        event: str,
+        payload: str,
+        at: datetime,
+        sequence: int | None = None,
+        is_reread: bool = False,
+        configuration: Mapping[str, Any] | None = None,
+        is_own: bool = False,
+    ) -> None:
+        # What a frozen dataclass would do one by one, and each save would pay for.
+        self.__dict__.update(
+            node=node,
+            id=id,
+            event=event,
+            payload=payload,
+            at=at,
+            sequence=sequence,
+            is_reread=is_reread,
+            configuration={} if configuration is None else configuration,
+            is_own=is_own,
+        )
 
     @property
     def is_retraction(self) -> bool:

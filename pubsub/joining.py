@@ -28,8 +28,11 @@ def join(model: type[Model]) -> None:
     def save_base(self: Model, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         inherited: Any = super(model, self)
         call = inherited.save_base if original is None else original.__get__(self)
+        if get_outbox() is None:
+            call(*args, using=using, **kwargs)
+            return
         using = using or router.db_for_write(type(self), instance=self)
-        if get_outbox() is None or transaction.get_connection(using).in_atomic_block:
+        if transaction.get_connection(using).in_atomic_block:
             call(*args, using=using, **kwargs)
             return
         with transaction.atomic(using=using):

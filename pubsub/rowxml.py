@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from django.core.serializers.xml_serializer import Serializer as XMLSerializer
+from django.db import models
 from django.db.models import Field, Model
 
 from pubsub.exceptions import InvalidItem
 from pubsub.instances import as_parent, as_saved, name_of, parents_of
 
-#: The start tag of a field, its attribute, and what makes a text of it where str() does not.
-_Column = tuple[str, str, Callable[[Model], str] | None]
+#: The start tag of a field, its attribute, what makes a text of it where str() does not, and the
+#: types whose isoformat() is that text.
+_Column = tuple[str, str, Callable[[Model], str] | None, tuple[type, ...]]
 
 #: Types whose text has nothing that has to be escaped.
 _SAFE = (int, bool, float)
+
+#: What Django's own fields write by isoformat().
+_ISO: dict[Any, tuple[type, ...]] = {
+    models.DateField.value_to_string: (date,),
+    models.DateTimeField.value_to_string: (datetime,),
+}
 
 
 def to_xml(
@@ -39,17 +48,18 @@ def to_xml(
     if fields is None:
         instance = as_saved(instance)
         fields = [field.name for field in instance._meta.concrete_fields]
-    parents = parents_of(type(instance))
-    rows = [*(as_parent(instance, parent) for parent in parents), instance]
     names = tuple(fields)
-    plans = [_plan(type(row), names, natural_keys) for row in rows]
+    plans = _plans(type(instance), names, natural_keys)
+    parents = parents_of(type(instance))
+    rows = [*[as_parent(instance, parent) for parent in parents], instance]
     try:
-        if all(plan is not None for plan in plans):
-            objects = "".join(
-                _object(row, plan) for row, plan in zip(rows, plans, strict=True) if plan
-            )
-            return f'<django-objects xmlns="" version="1.0">{objects}</django-objects>'
-        return _by_django(rows, names, natural_keys)
+        if plans is None:
+            return _by_django(rows, names, natural_keys)
+        texts = ['<django-objects xmlns="" version="1.0">']
+        for row, plan in zip(rows, plans, strict=True):
+            _write(row, plan, texts)
+        texts.append("</django-objects>")
+        return "".join(texts)
     except (TypeError, ValueError) as error:  # Django's UnserializableContentError among them
         raise InvalidItem(f"{name_of(instance)} cannot be written as XML: {error}") from error
 
@@ -57,28 +67,47 @@ def to_xml(
 # Private
 
 
-def _object(row: Model, plan: tuple[str, list[_Column]]) -> str:
+def _write(row: Model, plan: tuple[str, list[_Column]], texts: list[str]) -> None:
+    """Add the texts of a row's object to others."""
     start, columns = plan
-    if row.pk is None:
-        text = f"{start}>"
+    pk = row.pk
+    if pk is None:
+        texts.append(f"{start}>")
     else:
         key = row._meta.pk
         assert key is not None  # every concrete model has one
-        text = f"{start} pk={quoteattr(key.value_to_string(row))}>"
-    for tag, name, write in columns:
+        texts.append(f"{start} pk={quoteattr(key.value_to_string(row))}>")
+    for tag, name, write, iso in columns:
         value = getattr(row, name)
         if value is None:
-            text += f"{tag}<None></None></field>"
-        elif write is not None:
-            text += f"{tag}{escape(write(row))}</field>"
-        elif type(value) in _SAFE:
-            text += f"{tag}{value}</field>"
+            text = "<None></None>"
+        elif write is None:
+            text = str(value) if type(value) in _SAFE else escaped(str(value))
+        elif type(value) in iso:
+            text = value.isoformat()
         else:
-            text += f"{tag}{escape(str(value))}</field>"
-    return f"{text}</object>"
+            text = escaped(write(row))
+        texts.append(f"{tag}{text}</field>")
+    texts.append("</object>")
+
+
+def escaped(text: str) -> str:
+    """Text as it is inside an element: ``xml.sax.saxutils.escape``, where there may be nothing."""
+    if "&" in text or "<" in text or ">" in text:
+        return escape(text)
+    return text
 
 
 @lru_cache(1024)
+def _plans(
+    model: type[Model], names: tuple[str, ...], natural_keys: bool
+) -> list[tuple[str, list[_Column]]] | None:
+    """The plans of a row's objects, the eldest first; None where Django has to write one."""
+    plans = [_plan(each, names, natural_keys) for each in (*parents_of(model), model)]
+    found = [plan for plan in plans if plan is not None]
+    return found if len(found) == len(plans) else None
+
+
 def _plan(
     model: type[Model], names: tuple[str, ...], natural_keys: bool
 ) -> tuple[str, list[_Column]] | None:
@@ -108,16 +137,16 @@ def _column(field: Field[Any, Any]) -> _Column:
     relation = field.remote_field
     if relation is not None:
         to = f"rel={quoteattr(type(relation).__name__)} to={quoteattr(str(relation.model._meta))}"
-        return f"<field name={name} {to}>", field.attname, None
+        return f"<field name={name} {to}>", field.attname, None, ()
     write: Callable[[Model], str] | None = field.value_to_string
+    iso: tuple[type, ...] = ()
     if field.get_internal_type() == "JSONField":
         write = as_json
-    elif (
-        type(field).value_to_string is Field.value_to_string
-        and type(field).value_from_object is Field.value_from_object
-    ):
-        write = None
-    return f"<field name={name} type={kind}>", field.attname, write
+    elif type(field).value_from_object is Field.value_from_object:
+        iso = _ISO.get(type(field).value_to_string, ())
+        if type(field).value_to_string is Field.value_to_string:
+            write = None
+    return f"<field name={name} type={kind}>", field.attname, write, iso
 
 
 def _by_django(rows: list[Model], names: tuple[str, ...], natural_keys: bool) -> str:

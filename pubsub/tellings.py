@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.db.models import Model
@@ -24,8 +23,7 @@ class Telling(NamedTuple):
     only_left: bool = False
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What became of a row.
 
     :param using: alias of the database that it was changed in.
