@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any, Literal
 
+from bench.attendance import Arrivals, Growth
 from bench.measure import (
     ClockName,
     Comparison,
@@ -21,11 +22,15 @@ from bench.measure import (
     in_turns,
 )
 
+Tells = Literal[
+    "costs", "throughput", "delays", "ratios", "spans", "sizes", "fans", "visits", "memory"
+]
+
 #: Dotted paths of the pages, in their order; they are imported when Django is ready.
 PAGES = [
     *("bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"),
     *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.RECOVERY"),
-    "bench.fanout.PAGE",
+    *("bench.fanout.PAGE", "bench.visiting.VISITS", "bench.visiting.MEMORY"),
 ]
 
 
@@ -77,7 +82,7 @@ class Result:
     """
 
     line: Line
-    found: Comparison | Delays | Fan | Size | Spread
+    found: Arrivals | Comparison | Delays | Fan | Growth | Size | Spread
     ratio: float | None = None
 
 
@@ -207,4 +212,4 @@ class Page:
     title: str
     notes: Sequence[str]
     runs: Sequence[Run]
-    tells: Literal["costs", "throughput", "delays", "ratios", "spans", "sizes", "fans"] = "costs"
+    tells: Tells = "costs"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bench.attendance import Arrivals, Growth
 from bench.measure import Comparison, Delays, Fan, Size, Spread
 from bench.pages import Page, Result
 
@@ -21,6 +22,11 @@ FANS = (
     *("deliveries to a crowd", "p50 ms", "p99 ms", "steady µs", "pushed µs", "quartiles"),
     *("per second", "quartiles", "µs ratio", "speed", "lost", "disordered", "crowd", "aim"),
 )
+VISITS = (
+    *("guests who come and go", "per second", "quartiles", "server ms", "quartiles"),
+    *("ms ratio", "speed", "visitors", "aim"),
+)
+MEMORY = ("kB for an idle visitor", "median", "quartiles", "ejabberd", "nginx", "ratio", "aim")
 SIZES = ("bytes", "minified", "gzipped", "aim")
 
 
@@ -138,6 +144,36 @@ def _fans(result: Result) -> tuple[str, ...]:
     )
 
 
+def _visits(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Arrivals)
+    aim = result.line.aim
+    missed = "" if aim is None or found.rate.median >= aim else " !"
+    return (
+        f"{found.rate.median:.0f}",
+        _quartiles(found.rate, 0),
+        f"{found.cost.median:.2f}",
+        _quartiles(found.cost, 2),
+        f"{found.ratio.median:.2f}" if found.ratio else "",
+        f"{found.speed.median:.2f}" if found.speed else "",
+        f"{found.share:.0%}",
+        "" if aim is None else f"≥ {aim:g}{missed}",
+    )
+
+
+def _memory(result: Result) -> tuple[str, ...]:
+    found = result.found
+    assert isinstance(found, Growth)
+    return (
+        f"{found.both.median:.1f}",
+        _quartiles(found.both, 1),
+        f"{found.ejabberd:.1f}",
+        f"{found.nginx:.1f}",
+        "" if found.ratio is None else f"{found.ratio:.2f}",
+        _aim(result, found.both.median),
+    )
+
+
 def _quartiles(spread: Spread, digits: int) -> str:
     return f"{spread.low:.{digits}f} … {spread.high:.{digits}f}"
 
@@ -159,4 +195,6 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[Result], tuple[str, ...]]]] =
     "spans": (SPANS, _spans),
     "sizes": (SIZES, _sizes),
     "fans": (FANS, _fans),
+    "visits": (VISITS, _visits),
+    "memory": (MEMORY, _memory),
 }
