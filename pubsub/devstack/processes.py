@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from pubsub.devstack.ports import LOOPBACK
 
 OnLine = Callable[[str, str], None]
 
+MOST_OPEN_FILES = 65_536
 TELLING = re.compile(r"\[(error|critical|emerg|alert|crit)\]|Error|error:|Traceback")
 
 
@@ -37,6 +39,24 @@ def tied(command: list[str]) -> list[str]:
     """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--", *command] if setpriv else command
+
+
+def most_open_files() -> int:
+    """How many files a child may open, each visitor being one of ejabberd's and two of nginx's.
+
+    It is the hard limit, unless that is so high that Erlang would make tables for millions.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+
+
+def with_open_files(command: list[str]) -> list[str]:
+    """The command as one that may open :func:`most_open_files`.
+
+    Without util-linux's prlimit the command is returned as it is.
+    """
+    prlimit = shutil.which("prlimit")
+    return [prlimit, f"--nofile={most_open_files()}:", "--", *command] if prlimit else command
 
 
 class Child(Executor):

@@ -15,7 +15,15 @@ from pubsub.devstack import files
 from pubsub.devstack.erlang import GUARD, SESSIONS, compile_modules, erlang_libraries
 from pubsub.devstack.errors import StackError
 from pubsub.devstack.ports import LOOPBACK, Ports
-from pubsub.devstack.processes import Child, OnLine, listening, stop_all, tied
+from pubsub.devstack.processes import (
+    Child,
+    OnLine,
+    listening,
+    most_open_files,
+    stop_all,
+    tied,
+    with_open_files,
+)
 
 __all__ = ["Stack", "tied"]
 
@@ -39,6 +47,10 @@ REGISTER_ACCOUNTS = (
     f'io:format("~s~n", ["{ACCOUNTS_READY}"]).'
 )
 
+# deploy/ejabberd.yml says at its head why, and where they belong in production.
+ERLANG_FLAGS = ["+K", "true", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]
+ERLANG_ENVIRONMENT = {"ERL_FULLSWEEP_AFTER": "0"}
+
 NGINX_OUTER = """\
 # Written anew at each start: what the system's own nginx.conf would hold around the site.
 daemon off;
@@ -46,6 +58,7 @@ pid nginx.pid;
 error_log stderr warn;
 {user}
 worker_processes 1;
+worker_rlimit_nofile {files};
 events {{ worker_connections 20000; }}
 http {{
     access_log {access_log};
@@ -89,6 +102,7 @@ class Stack:
         given.
     :param sessions: load mod_pubsub_sessions, which makes delivery cheaper.  None: unless the
         environment variable ``PUBSUB_STACK_SESSIONS`` is ``off``.
+    :param log_level: of ejabberd; at "info" it tells of each visitor who comes and goes.
     :param accounts: more accounts, JID to password; the publisher's is always there.
     :param on_line: called with a prefix ("ejabberd", "nginx") and one line of its log, from a
         thread.
@@ -103,6 +117,7 @@ class Stack:
         fastcgi_socket: str | os.PathLike[str] | None = None,
         static_root: str | os.PathLike[str] | None = None,
         sessions: bool | None = None,
+        log_level: str = "notice",
         accounts: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
     ) -> None:
@@ -113,6 +128,7 @@ class Stack:
         self.fastcgi_socket = Path(fastcgi_socket or self.folder / "django.sock").absolute()
         self.static_root = Path(static_root or self.folder / "static").absolute()
         self.with_sessions = sessions_wanted() if sessions is None else sessions
+        self.log_level = log_level
         self.accounts = dict(accounts or {})
         self.settings: dict[str, Any] = {}
         self._on_line = on_line
@@ -226,6 +242,7 @@ class Stack:
             "HTTP_PORT": self.ports.http,
             "CERTIFICATE": server_pem.name,
             "JWT_KEY": files.JWK,
+            "LOG_LEVEL": self.log_level,
         }
         shipped = files.deploy_file("ejabberd.yml")
         if not self.with_sessions:
@@ -239,10 +256,13 @@ class Stack:
             "ejabberd",
             # No -sname: without distribution there is no cookie, and no epmd is left behind.
             # Paths are relative to the folder, so none needs Erlang's quoting.
-            [erl, "-noinput", "-pa", "ebin", "-mnesia", "dir", '"spool"', "+K", "true"]
-            + ["+sbwt", "none", "-s", "ejabberd", "-eval", REGISTER_ACCOUNTS],
+            with_open_files(
+                [erl, "-noinput", "-pa", "ebin", "-mnesia", "dir", '"spool"', *ERLANG_FLAGS]
+                + ["-s", "ejabberd", "-eval", REGISTER_ACCOUNTS]
+            ),
             folder=self.folder,
             environment={
+                **ERLANG_ENVIRONMENT,
                 "EJABBERD_CONFIG_PATH": "ejabberd.yml",
                 "EJABBERD_LOG_PATH": "ejabberd.log",
                 "ERL_CRASH_DUMP_BYTES": "0",
@@ -272,7 +292,8 @@ class Stack:
         (self.folder / "site.conf").write_text(files.nginx_site(site), encoding="utf-8")
         # As root, nginx would hand its workers to another user, who could not enter our folder.
         user = "" if os.geteuid() else f"user {pwd.getpwuid(0).pw_name};"
-        outer = NGINX_OUTER.format(user=user, access_log="/dev/stdout" if self._on_line else "off")
+        access_log = "/dev/stdout" if self._on_line else "off"
+        outer = NGINX_OUTER.format(user=user, access_log=access_log, files=most_open_files())
         (self.folder / "nginx.conf").write_text(outer, encoding="utf-8")
         return Child(
             "nginx",

@@ -57,7 +57,11 @@ class Members:
 def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     folder = tmp_path_factory.mktemp("members")
     log: list[str] = []
-    with Stack(folder, nginx=True, on_line=lambda _name, line: log.append(line)) as stack:
+    # At the level of info ejabberd tells of logins.
+    stack = Stack(
+        folder, nginx=True, log_level="info", on_line=lambda _name, line: log.append(line)
+    )
+    with stack:
         shutil.copytree(CLIENT, stack.static_root / "pubsub")
         environment = {name: str(value) for name, value in stack.settings.items()}
         environment |= {

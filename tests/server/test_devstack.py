@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pubsub.devstack import Ports, Stack, StackError, erlang
@@ -90,13 +91,25 @@ def test_secrets_are_its_owners_alone(stack: Stack) -> None:
         assert secret not in Path(f"/proc/{ejabberd.pid}/{name}").read_bytes()
 
 
+def test_ejabberd_may_open_more_files_than_who_started_it(stack: Stack) -> None:
+    assert stack.ejabberd.process is not None
+    server = psutil.Process(stack.ejabberd.process.pid)
+    soft, hard = server.rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == min(hard, 65_536)
+
+
 def test_nginx_serves_every_part(private_stack: Any, tmp_path: Path) -> None:
     static = tmp_path / "collected"
     static.mkdir()
     (static / "a.mjs").write_text("export {}")
     (static / "a.0123456789ab.js").write_text("1")
     lines: list[tuple[str, str]] = []
-    stack = private_stack(nginx=True, static_root=static, on_line=lambda *line: lines.append(line))
+    stack = private_stack(
+        nginx=True,
+        static_root=static,
+        log_level="info",
+        on_line=lambda *line: lines.append(line),
+    )
     site = f"http://127.0.0.1:{stack.ports.nginx}"
     status, body, headers = fetch(f"{site}/static/a.mjs")
     assert (status, body, headers["Content-Type"]) == (
@@ -119,7 +132,7 @@ def test_a_second_start_keeps_password_and_spool(tmp_path: Path) -> None:
     with Stack(tmp_path / "s") as first:
         password = first.settings["XMPP_PASSWORD"]
         authority = Path(first.settings["XMPP_CA_FILE"]).read_text()
-    with Stack(tmp_path / "s") as second:
+    with Stack(tmp_path / "s", log_level="info") as second:
         assert second.settings["XMPP_PASSWORD"] == password
         assert Path(second.settings["XMPP_CA_FILE"]).read_text() == authority
         assert not any("Creating Mnesia disc" in line for line in second.ejabberd.lines)
