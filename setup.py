@@ -118,6 +118,18 @@ setup(
             "trustme>=1.1",
             "websockets>=14",
         ],
+        # What `make bench` compares with; figures are of these versions.
+        "bench": [
+            "channels==4.3.2",
+            "channels_redis==4.3.0",
+            "daphne==4.2.3",
+            "django-eventstream==5.3.4",
+            "redis[hiredis]==8.1.0",
+            # uvicorn[standard] without what watches files.
+            "uvicorn==0.54.0",
+            "httptools==0.9.0",
+            "uvloop==0.23.0",
+        ],
         "lint": [
             # A later one may bring a rule that fails code which nobody has touched.
             "ruff~=0.17.6",

@@ -1,0 +1,1 @@
+"""A site with django-eventstream: events by Server-Sent Events, through Redis."""
