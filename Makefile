@@ -43,8 +43,8 @@ soak: SEED ?= 1
 soak: programs $(VENV)/ready  ## lose nothing for SECONDS=300 while everything fails, as SEED=1 decides
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
-bench: PROGRAMS += chromium postgres cc
-bench: programs $(VENV)/ready $(BUILT)  ## measure saves, the outbox, pages and crowds; `python -m bench --help` has more
+bench: PROGRAMS += chromium postgres cc redis-server nchan
+bench: programs $(VENV)/bench $(BUILT)  ## measure saves, the outbox, pages and crowds; `python -m bench --help` has more
 	@exec $(BIN)/python -m bench
 
 lint: $(VENV)/ready $(NPM_READY)  ## check style and types of Python and JavaScript
@@ -71,6 +71,12 @@ $(VENV)/ready: setup.py pyproject.toml
 	@echo "Preparing the virtual environment $(VENV) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[demo,test,lint]'
+	@touch $@
+
+# And with what it is compared with.
+$(VENV)/bench: $(VENV)/ready
+	@echo "Preparing the virtual environment for the bench …"
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 $(NPM_READY): $(CLIENT)/package.json $(CLIENT)/package-lock.json

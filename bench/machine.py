@@ -22,6 +22,8 @@ def versions() -> dict[str, str]:
         "xmpppy": version("xmpppy"),
         "ejabberd": package_version("ejabberd"),
         "nginx": package_version("nginx-common"),
+        "nchan": package_version("libnginx-mod-nchan"),
+        "Redis": package_version("redis-server"),
         "Chromium": package_version("chromium"),
         "PostgreSQL": postgres_version(),
         "SQLite": sqlite3.sqlite_version,

@@ -136,6 +136,7 @@ class Turn:
     :param repeated: those that came again.
     :param closed: connections that the server has closed.
     :param share: how much of one processor the crowd itself took meanwhile.
+    :param heard: deliveries that came.
     """
 
     delays: Sequence[float]
@@ -147,6 +148,7 @@ class Turn:
     repeated: int = 0
     closed: int = 0
     share: float = 0.0
+    heard: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class Fan:
     share: float
     cost: Spread | None = None
     speed: Spread | None = None
+    heard: int = 0
 
     @classmethod
     def over(cls, turns: Sequence[Turn], base: Sequence[Turn] | None = None) -> Fan:
@@ -185,6 +188,7 @@ class Fan:
             Spread.over(turn.share for turn in turns).median,
             Spread.over(our.pushed / their.pushed for our, their in pairs) if pairs else None,
             Spread.over(our.rate / their.rate for our, their in pairs) if pairs else None,
+            sum(turn.heard for turn in turns),
         )
 
 

@@ -31,6 +31,7 @@ PAGES = [
     *("bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"),
     *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.RECOVERY"),
     *("bench.fanout.PAGE", "bench.visiting.VISITS", "bench.visiting.MEMORY"),
+    "bench.peers.page.PAGE",
 ]
 
 

@@ -132,7 +132,8 @@ def _sizes(result: Result) -> tuple[str, ...]:
 def _fans(result: Result) -> tuple[str, ...]:
     found = result.found
     assert isinstance(found, Fan)
-    lost = f"{found.lost}{f' ({found.closed} closed)' if found.closed else ''}"
+    part = f" ({100 * found.lost / (found.lost + found.heard):.0f} %)" if found.lost else ""
+    lost = f"{found.lost}{part}{f' ({found.closed} closed)' if found.closed else ''}"
     again = f" (+{found.repeated})" if found.repeated else ""
     return (
         *(f"{value:.1f}" for value in (found.delays.p50, found.delays.p99, found.steady.median)),

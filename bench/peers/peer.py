@@ -158,7 +158,7 @@ class Channels(Site):
     """
 
     kind = "websocket"
-    ahead = 50
+    ahead = 10
     publisher = "bench.peers.channels.publisher"
     modules = ("daphne", "channels", "channels_redis")
     settings = "bench.peers.channels.settings"

@@ -25,7 +25,7 @@ def test_it_prints_its_table_and_writes_it_as_json(tmp_path: Path):
     for words in ("Python ", "Cost of save()", "dummy: save()", "dummy: publish(node, text)"):
         assert words in done.stdout
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
-    servers = {"ejabberd", "nginx", "Chromium", "PostgreSQL", "SQLite"}
+    servers = {"ejabberd", "nginx", "nchan", "Redis", "Chromium", "PostgreSQL", "SQLite"}
     assert found["versions"].keys() == {"Python", "Django", "xmpppy", "CPUs"} | servers
     names = [line["name"] for page in found["pages"] for line in page["lines"]]
     assert names == ["dummy: save()", "dummy: save() in atomic()", "dummy: publish(node, text)"]

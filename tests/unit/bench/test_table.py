@@ -93,7 +93,9 @@ def test_a_page_of_sizes_shows_bytes_and_marks_what_is_above_the_aim_in_kilobyte
 def test_a_page_of_fans_shows_what_deliveries_cost_beside_the_base_and_what_was_lost():
     def turns(conditions: Conditions, tasks):
         found = {
-            "with": [Turn([12.0], 25, 20, 80_000, lost=2, closed=1, repeated=3, share=0.07)],
+            "with": [
+                Turn([12.0], 25, 20, 80_000, lost=2, closed=1, repeated=3, share=0.07, heard=6)
+            ],
             "without": [Turn([36.0], 110, 100, 16_000)],
         }
         return {task: found[task] for task in tasks if task in found}
@@ -110,7 +112,7 @@ def test_a_page_of_fans_shows_what_deliveries_cost_beside_the_base_and_what_was_
     assert first.split() == [
         *["short", "12.0", "12.0", "25.0", "20.0", "20.0", "…", "20.0"],
         *["80000", "80000", "…", "80000", "0.20", "5.00"],
-        *["2", "(1", "closed)", "0", "(+3)", "7", "%", "≤", "15", "!"],
+        *["2", "(25", "%)", "(1", "closed)", "0", "(+3)", "7", "%", "≤", "15", "!"],
     ]
     assert second.split()[-4:] == ["0", "0", "0", "%"]
     value, _ = json.loads(json.dumps(page_values(page, [short, plain])))["lines"]
