@@ -18,9 +18,7 @@
 %%% What it relies on, tried with ejabberd 23.01:
 %%% - mod_pubsub serves a request in the process of whoever sent it, by the functions that stand in
 %%%   the table of gen_iq_handler; its events go through ejabberd_router, in that process, too;
-%%% - hooks c2s_session_opened, c2s_handle_info and user_receive_packet run in the session's process,
-%%%   whose state holds its socket, which holds {http_ws, Pid, _} or {http_bind, Pid, _};
-%%% - the process of a WebSocket's socket is the one that its state machine is linked to;
+%%% - hooks c2s_session_opened, c2s_handle_info and user_receive_packet run in the session's process;
 %%% - mod_pubsub keeps each subscription in the Mnesia table pubsub_state (db_type: mnesia).
 -module(mod_pubsub_sessions).
 
@@ -55,7 +53,7 @@
 %% What the process of a session knows of itself, in its dictionary: under ?MODULE how it is written
 %% to, and under {?MODULE, Service, Node} what it has subscribed to.
 -record(session, {jid :: jid:ljid(),
-                  target :: pubsub_fanout:target()}).
+                  target :: pubsub_outlet:target()}).
 -record(served, {index :: mod_pubsub:nodeIdx(),
                  subid :: binary(),
                  fanout :: pid(),
@@ -104,7 +102,7 @@ mod_doc() ->
 
 -record(state, {host :: binary(),
                 services :: [binary()],
-                limits :: pubsub_fanout:limits(),
+                limits :: pubsub_outlet:limits(),
                 fanouts = #{} :: #{pid() => key()}}).
 
 init([Host, Opts]) ->
@@ -250,25 +248,13 @@ wrapped() ->
 c2s_session_opened(#{jid := JID, lserver := Host} = State) ->
     case gen_mod:is_loaded(Host, mod_stream_mgmt) of
         true -> ok;
-        false -> put(?MODULE, #session{jid = jid:tolower(JID), target = target(State)})
+        false -> put(?MODULE, #session{jid = jid:tolower(JID), target = pubsub_outlet:of_stream(State)})
     end,
     State.
 
--spec target(ejabberd_c2s:state()) -> pubsub_fanout:target().
-target(#{socket := Socket}) when is_tuple(Socket) ->
-    case [Each || {Kind, _, _} = Each <- tuple_to_list(Socket), Kind == http_ws orelse Kind == http_bind] of
-        [{http_ws, Machine, _}] ->
-            case process_info(Machine, links) of
-                {links, [Writer]} when is_pid(Writer) -> {websocket, Writer};
-                _ -> {stream, self()}
-            end;
-        [{http_bind, Machine, _}] -> {bosh, Machine};
-        _ -> {stream, self()}
-    end.
-
 -spec c2s_handle_info(ejabberd_c2s:state(), term()) ->
           ejabberd_c2s:state() | {stop, ejabberd_c2s:state()}.
-c2s_handle_info(#{socket := Socket} = State, {pubsub_fanout, send, Event}) ->
+c2s_handle_info(#{socket := Socket} = State, {pubsub_outlet, send, Event}) ->
     xmpp_socket:send(Socket, Event),  % who cannot be written to is being closed
     {stop, State};
 c2s_handle_info(State, {?MODULE, release, Fanout}) ->
@@ -455,7 +441,7 @@ any_other(Service, Node) ->
         undefined -> none
     end.
 
--spec join(key(), jid:ljid(), pubsub_fanout:target()) -> {ok, pid()}.
+-spec join(key(), jid:ljid(), pubsub_outlet:target()) -> {ok, pid()}.
 join({Service, _, _} = Key, JID, Target) ->
     Host = ejabberd_router:host_of_route(Service),
     {ok, Fanout} = case whereis_fanout(Host, Key) of
@@ -868,7 +854,7 @@ whereis_fanout(Host, Key) ->
         [] -> none
     end.
 
--spec limits(gen_mod:opts()) -> pubsub_fanout:limits().
+-spec limits(gen_mod:opts()) -> pubsub_outlet:limits().
 limits(Opts) ->
     #{messages => gen_mod:get_opt(max_queue, Opts), bytes => gen_mod:get_opt(max_queue_size, Opts)}.
 

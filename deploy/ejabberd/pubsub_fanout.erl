@@ -2,7 +2,7 @@
 %%%
 %%% One process for each node that has such subscribers, so events of a node leave it in the order in
 %%% which they came, and nodes do not wait for each other.  An event is one binary, which all sessions
-%%% share; to hand it to a session is one message to the process that writes on its socket.
+%%% share, and goes to their sockets by the shortest way there is (pubsub_outlet).
 %%%
 %%% It knows nothing of mod_pubsub: mod_pubsub_sessions says who joins, and calls with each event.
 %%%
@@ -11,11 +11,6 @@
 %%% And while it reads what the answer will be no event is handed out to anybody: those from before
 %%% are in the answer, and those that come after it are news.  (Who publishes waits; an event never
 %%% waits for those who begin to read after it.)
-%%%
-%%% What it relies on, seen with ejabberd 23.01:
-%%% - the process of a WebSocket's socket writes {text, Binary} as one frame (ejabberd_websocket);
-%%% - the process of a BOSH session takes {send_xml, {xmlstreamraw, Binary}}, which nobody need wait
-%%%   for (ejabberd_bosh, p1_fsm).
 -module(pubsub_fanout).
 
 -behaviour(gen_server).
@@ -24,36 +19,28 @@
          members/1, end_if_idle/1, stop/1, limit/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export_type([target/0, limits/0]).
-
--include_lib("kernel/include/logger.hrl").
-
 -define(IDLE, timer:seconds(60)).   % without a member; then it asks to end
 -define(SWEEP_EVENTS, 200).         % so often is looked who does not read
 -define(SWEEP_BYTES, 1000000).
--define(END_LIMIT, timer:seconds(3)).
-
-%% How a session is written to: by the process of its WebSocket's socket, by that of its BOSH session,
-%% or by its stream's own (TCP).
--type target() :: {websocket | bosh | stream, pid()}.
--type limits() :: #{messages := pos_integer(), bytes := pos_integer()}.
 
 -record(member, {jid :: jid:ljid(),
-                 subid = <<>> :: binary(),           % until it is confirmed
-                 target :: target(),
+                 subid = <<>> :: binary(),              % until it is confirmed
+                 target :: pubsub_outlet:target(),
                  monitor :: reference(),
                  holds = 0 :: non_neg_integer(),
-                 waiting = [] :: [binary()],         % the latest first
-                 messages = 0 :: non_neg_integer(),  % that wait, and what they weigh
-                 bytes = 0 :: non_neg_integer()}).
+                 held = [] :: [binary()],               % events, the latest first
+                 unwritten = queue:new() :: queue:queue(non_neg_integer()),  % sizes of events
+                 messages = 0 :: non_neg_integer(),     % that are held or not written,
+                 bytes = 0 :: non_neg_integer()}).      % and what they weigh
 
 -record(state, {key :: term(),
                 owner :: pid(),
                 table :: ets:tid() | atom(),
-                limits :: limits(),
+                limits :: pubsub_outlet:limits(),
                 idle :: timeout(),
                 members = #{} :: #{pid() => #member{}},
-                ready = #{} :: #{pid() => target()},  % those who hold nothing
+                ready = #{} :: #{pid() => pubsub_outlet:target()},  % for whom nothing waits
+                writers = #{} :: #{pid() => pid()},   % whose sockets we write to, and their sessions
                 readers = #{} :: #{pid() => true},
                 queue = queue:new() :: queue:queue(), % who waits for readers, or for such an event
                 nobody :: pid(),
@@ -67,12 +54,12 @@
 %% key names the node; owner is asked to end it when it is idle; each member is {{JID, key}, SubId,
 %% Pid} in the table, which is public and may belong to many.
 -spec start_link(#{key := term(), owner := pid(), table := ets:tid() | atom(),
-                   limits := limits(), idle => timeout()}) -> {ok, pid()} | {error, term()}.
+                   limits := pubsub_outlet:limits(), idle => timeout()}) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
 
 %% The session in whose process this is called joins.  It is to read, and holds what comes.
--spec join(pid(), jid:ljid(), target()) -> ok.
+-spec join(pid(), jid:ljid(), pubsub_outlet:target()) -> ok.
 join(Fanout, JID, Target) ->
     gen_server:call(Fanout, {join, JID, Target}, infinity).
 
@@ -124,7 +111,7 @@ end_if_idle(Fanout) ->
 stop(Fanout) ->
     gen_server:call(Fanout, stop, infinity).
 
--spec limit(pid(), limits()) -> ok.
+-spec limit(pid(), pubsub_outlet:limits()) -> ok.
 limit(Fanout, Limits) ->
     gen_server:cast(Fanout, {limit, Limits}).
 
@@ -132,12 +119,9 @@ limit(Fanout, Limits) ->
 
 init(#{key := Key, owner := Owner, table := Table, limits := Limits} = Options) ->
     process_flag(trap_exit, true),
-    %% Whoever is dead is nobody: what is answered to him costs nothing.
-    {Nobody, Monitor} = spawn_monitor(fun() -> ok end),
-    receive {'DOWN', Monitor, _, _, _} -> ok end,
     Idle = maps:get(idle, Options, ?IDLE),
     {ok, #state{key = Key, owner = Owner, table = Table, limits = Limits, idle = Idle,
-                nobody = Nobody}, Idle}.
+                nobody = pubsub_outlet:nobody()}, Idle}.
 
 handle_call({event, _} = Event, From, State) ->
     take_turn(Event, From, State);
@@ -173,18 +157,12 @@ handle_call(stop, _From, #state{members = Members} = State) ->
 
 handle_cast({known, Session}, State) ->
     noreply(has_read(Session, State));
-handle_cast({release, Session}, #state{members = Members, ready = Ready} = State) ->
+handle_cast({release, Session}, #state{members = Members} = State) ->
     case Members of
-        #{Session := #member{holds = 1, target = Target, waiting = Waiting} = Member} ->
-            lists:foreach(fun(Event) -> send(Target, message(Event, Target, State)) end,
-                          lists:reverse(Waiting)),
-            Released = Member#member{holds = 0, waiting = [], messages = 0, bytes = 0},
-            noreply(State#state{members = Members#{Session := Released},
-                                ready = Ready#{Session => Target}});
+        #{Session := #member{holds = 1} = Member} -> noreply(let_go(Session, Member, State));
         #{Session := #member{holds = Holds} = Member} when Holds > 1 ->
-            noreply(State#state{members = Members#{Session := Member#member{holds = Holds - 1}}});
-        _ ->
-            noreply(State)
+            noreply(place(Session, Member#member{holds = Holds - 1}, State));
+        _ -> noreply(State)
     end;
 handle_cast({limit, Limits}, State) ->
     noreply(State#state{limits = Limits}).
@@ -193,12 +171,17 @@ handle_info({'DOWN', Sweeper, process, _, _}, #state{sweeper = Sweeper} = State)
     noreply(State#state{sweeper = none});
 handle_info({'DOWN', _, process, Session, _}, State) ->
     noreply(remove(Session, State));
+handle_info({text_reply, Writer}, #state{writers = Writers, members = Members} = State) ->
+    case Writers of
+        #{Writer := Session} -> noreply(place(Session, written(map_get(Session, Members)), State));
+        _ -> noreply(State)
+    end;
 handle_info({'EXIT', Owner, Reason}, #state{owner = Owner} = State) ->
     {stop, Reason, State};
 handle_info(timeout, #state{key = Key, owner = Owner} = State) ->
     Owner ! {?MODULE, idle, Key, self()},
     noreply(State);
-handle_info(_Info, State) ->
+handle_info(_Info, State) ->  % what a socket has answered later, for one
     noreply(State).
 
 terminate(_Reason, #state{table = Table, key = Key, members = Members}) ->
@@ -240,14 +223,17 @@ do({join, JID, Target}, {Session, _} = From, State) ->
     Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session)},
     note(Member, State),
     gen_server:reply(From, ok),
-    Others#state{members = Members#{Session => Member}, readers = Readers#{Session => true}};
-do(hold, {Session, _} = From, #state{members = Members, ready = Ready, readers = Readers} = State) ->
+    Others#state{members = Members#{Session => Member}, readers = Readers#{Session => true},
+                 writers = case Target of
+                               {socket, Writer, _} -> (Others#state.writers)#{Writer => Session};
+                               _ -> Others#state.writers
+                           end};
+do(hold, {Session, _} = From, #state{members = Members, readers = Readers} = State) ->
     gen_server:reply(From, ok),
     case Members of
         #{Session := #member{holds = Holds} = Member} ->
-            State#state{members = Members#{Session := Member#member{holds = Holds + 1}},
-                        ready = maps:remove(Session, Ready),
-                        readers = Readers#{Session => true}};
+            place(Session, Member#member{holds = Holds + 1},
+                  State#state{readers = Readers#{Session => true}});
         _ ->
             State
     end.
@@ -271,12 +257,13 @@ note(#member{jid = JID, subid = SubId}, #state{table = Table, key = Key}) ->
     ets:insert(Table, {{JID, Key}, SubId, self()}).
 
 -spec remove(pid(), #state{}) -> #state{}.
-remove(Session, #state{members = Members, ready = Ready, table = Table, key = Key} = State) ->
+remove(Session, #state{members = Members, ready = Ready, writers = Writers} = State) ->
     case maps:take(Session, Members) of
-        {#member{jid = JID, monitor = Monitor}, Others} ->
+        {#member{jid = JID, monitor = Monitor, target = Target}, Others} ->
             demonitor(Monitor, [flush]),
-            ets:delete(Table, {JID, Key}),
-            has_read(Session, State#state{members = Others, ready = maps:remove(Session, Ready)});
+            ets:delete(State#state.table, {JID, State#state.key}),
+            has_read(Session, State#state{members = Others, ready = maps:remove(Session, Ready),
+                                          writers = maps:remove(element(2, Target), Writers)});
         error ->
             State
     end.
@@ -285,49 +272,79 @@ remove(Session, #state{members = Members, ready = Ready, table = Table, key = Ke
 tell_ended(Sessions, #state{key = Key}) ->
     lists:foreach(fun(Session) -> Session ! {?MODULE, ended, Key, self()} end, Sessions).
 
-%% The messages are made once.
+%%% Delivery
+
 -spec dispatch(binary(), #state{}) -> #state{}.
-dispatch(Event, #state{ready = Ready, members = Members} = State) ->
-    Text = message(Event, {websocket, self()}, State),
-    Raw = message(Event, {bosh, self()}, State),
-    Stream = message(Event, {stream, self()}, State),
-    maps:foreach(fun(_, {websocket, Pid}) -> Pid ! Text;
-                    (_, {bosh, Pid}) -> Pid ! Raw;
-                    (_, {stream, Pid}) -> Pid ! Stream
-                 end, Ready),
-    case map_size(Ready) == map_size(Members) of
-        true ->
-            State;
-        false ->
-            Holding = maps:filter(fun(_, #member{holds = Holds}) -> Holds > 0 end, Members),
-            maps:fold(fun(Session, Member, Acc) -> keep(Event, Session, Member, Acc) end,
-                      State, Holding)
+dispatch(Event, #state{ready = Ready, members = Members, nobody = Nobody} = State) ->
+    Prepared = pubsub_outlet:prepare(Event, Nobody),
+    Busy = maps:fold(fun(Session, Target, Acc) ->
+                             case pubsub_outlet:write(Target, Prepared) of
+                                 ok -> Acc;
+                                 busy -> [Session | Acc]
+                             end
+                     end, [], Ready),
+    pubsub_outlet:settle(),
+    Late = case map_size(Ready) == map_size(Members) of
+               true -> Busy;
+               false -> maps:keys(maps:without(maps:keys(Ready), Members)) ++ Busy
+           end,
+    lists:foldl(fun(Session, #state{members = Each} = Acc) ->
+                        place(Session, put_off(Event, map_get(Session, Each)), Acc)
+                end, State, Late).
+
+%% For a session that holds its events, or whose socket has no room now.
+-spec put_off(binary(), #member{}) -> #member{}.
+put_off(Event, #member{holds = 0, target = Target, unwritten = Unwritten} = Member) ->
+    pubsub_outlet:write_behind(Target, Event),
+    more(Event, Member#member{unwritten = queue:in(byte_size(Event), Unwritten)});
+put_off(Event, #member{held = Held} = Member) ->
+    more(Event, Member#member{held = [Event | Held]}).
+
+more(Event, #member{messages = Messages, bytes = Bytes} = Member) ->
+    Member#member{messages = Messages + 1, bytes = Bytes + byte_size(Event)}.
+
+%% The first of those that were not.
+-spec written(#member{}) -> #member{}.
+written(#member{unwritten = Unwritten, messages = Messages, bytes = Bytes} = Member) ->
+    case queue:out(Unwritten) of
+        {{value, Size}, Others} ->
+            Member#member{unwritten = Others, messages = Messages - 1, bytes = Bytes - Size};
+        {empty, _} ->
+            Member  % it has been one before, and has left meanwhile
     end.
 
--spec message(binary(), target(), #state{}) -> term().
-message(Event, {websocket, _}, _State) ->
-    {text, Event};
-message(Event, {bosh, _}, #state{nobody = Nobody}) ->
-    {'$gen_sync_all_state_event', {Nobody, ?MODULE}, {send_xml, {xmlstreamraw, Event}}};
-message(Event, {stream, _}, _State) ->
-    {?MODULE, send, Event}.
+%% A session is ready when nothing waits for it, and cut when too much does.
+-spec place(pid(), #member{}, #state{}) -> #state{}.
+place(Session, #member{messages = Messages, bytes = Bytes} = Member,
+      #state{limits = #{messages := MaxMessages, bytes := MaxBytes}} = State)
+  when Messages > MaxMessages; Bytes > MaxBytes ->
+    pubsub_outlet:cut(Session, Member#member.jid, Member#member.target, {Messages, Bytes}),
+    remove(Session, State);
+place(Session, #member{holds = Holds, messages = Messages, target = Target} = Member,
+      #state{members = Members, ready = Ready} = State) ->
+    State#state{members = Members#{Session := Member},
+                ready = case Holds + Messages of
+                            0 -> Ready#{Session => Target};
+                            _ -> maps:remove(Session, Ready)
+                        end}.
 
--spec send(target(), term()) -> term().
-send({_, Pid}, Message) ->
-    Pid ! Message.
+%% What it has held is written, behind what has not been written before.
+-spec let_go(pid(), #member{}, #state{}) -> #state{}.
+let_go(Session, #member{held = Held, messages = Messages, bytes = Bytes} = Member,
+       #state{nobody = Nobody} = State) ->
+    Free = Member#member{holds = 0, held = [], messages = Messages - length(Held),
+                         bytes = Bytes - lists:sum([byte_size(Event) || Event <- Held])},
+    Told = lists:foldr(fun(Event, Acc) -> write(Event, Acc, Nobody) end, Free, Held),
+    Held == [] orelse pubsub_outlet:settle(),
+    place(Session, Told, State).
 
--spec keep(binary(), pid(), #member{}, #state{}) -> #state{}.
-keep(Event, Session, #member{waiting = Waiting, messages = Messages, bytes = Bytes} = Member,
-     #state{members = Members, limits = #{messages := MaxMessages, bytes := MaxBytes}} = State) ->
-    Kept = Member#member{waiting = [Event | Waiting], messages = Messages + 1,
-                         bytes = Bytes + byte_size(Event)},
-    case Kept of
-        #member{messages = M, bytes = B} when M > MaxMessages; B > MaxBytes ->
-            cut(Session, Kept, M, B),
-            remove(Session, State);
-        _ ->
-            State#state{members = Members#{Session := Kept}}
-    end.
+write(Event, #member{messages = 0, target = Target} = Member, Nobody) ->
+    case pubsub_outlet:write(Target, pubsub_outlet:prepare(Event, Nobody)) of
+        ok -> Member;
+        busy -> put_off(Event, Member)
+    end;
+write(Event, Member, _Nobody) ->
+    put_off(Event, Member).
 
 %%% Who does not read
 
@@ -348,65 +365,9 @@ sweep(#state{sweeper = none, members = Members, sizes = Sizes, limits = Limits} 
 sweep(#state{sizes = Sizes} = State, Size) ->
     State#state{sizes = [Size | Sizes]}.
 
--spec look(pid(), #member{}, [non_neg_integer()], limits()) -> ok.
-look(Session, #member{target = Target} = Member, Sizes, Limits) ->
-    case behind(Target, Sizes, Limits) of
-        {Messages, Bytes} -> cut(Session, Member, Messages, Bytes);
-        no -> ok
+-spec look(pid(), #member{}, [non_neg_integer()], pubsub_outlet:limits()) -> ok.
+look(Session, #member{jid = JID, target = Target}, Sizes, Limits) ->
+    case pubsub_outlet:beyond(Target, Sizes, Limits) of
+        no -> ok;
+        Waiting -> pubsub_outlet:cut(Session, JID, Target, Waiting)
     end.
-
-%% What waits for a process to write it, if that is too much: in its queue, where the latest events
-%% are.  (Nobody can ask for the size of those.)  A BOSH session has it in its state, and is asked
-%% what it refers to; at first that may be rubbish.
--spec behind(target(), [non_neg_integer()], limits()) ->
-          {Messages :: non_neg_integer(), Bytes :: non_neg_integer()} | no.
-behind({bosh, Pid}, _Sizes, Limits) ->
-    case beyond(referred(Pid), Limits) of
-        no ->
-            no;
-        _ ->
-            garbage_collect(Pid),
-            beyond(referred(Pid), Limits)
-    end;
-behind({_, Pid}, Sizes, Limits) ->
-    case process_info(Pid, message_queue_len) of
-        {message_queue_len, Queued} when Queued > length(Sizes) ->
-            beyond(lists:duplicate(Queued - length(Sizes), 0) ++ Sizes, Limits);
-        {message_queue_len, Queued} ->
-            beyond(lists:sublist(Sizes, Queued), Limits);
-        undefined ->
-            no
-    end.
-
--spec beyond([non_neg_integer()], limits()) -> {non_neg_integer(), non_neg_integer()} | no.
-beyond(Sizes, #{messages := MaxMessages, bytes := MaxBytes}) ->
-    case {length(Sizes), lists:sum(Sizes)} of
-        {Messages, Bytes} when Messages > MaxMessages; Bytes > MaxBytes -> {Messages, Bytes};
-        _ -> no
-    end.
-
-%% The sizes of the binaries that a process refers to; each as often as it does.
--spec referred(pid()) -> [non_neg_integer()].
-referred(Pid) ->
-    case process_info(Pid, binary) of
-        {binary, Binaries} -> [Size || {_, Size, _} <- Binaries];
-        undefined -> []
-    end.
-
-%% It may come again, and ask for what it has missed.
--spec cut(pid(), #member{}, non_neg_integer(), non_neg_integer()) -> ok.
-cut(Session, #member{jid = JID, target = Target}, Messages, Bytes) ->
-    ?LOG_WARNING("Disconnecting ~ts, which does not read: ~b messages of ~b bytes are waiting",
-                 [jid:encode(JID), Messages, Bytes]),
-    case Target of
-        {websocket, Socket} -> exit(Socket, kill);  % it may be writing, for as long as it takes
-        _ -> ok
-    end,
-    spawn(fun() ->
-                  Monitor = monitor(process, Session),
-                  ejabberd_c2s:stop_async(Session),
-                  receive {'DOWN', Monitor, _, _, _} -> ok
-                  after ?END_LIMIT -> exit(Session, kill)
-                  end
-          end),
-    ok.

@@ -28,7 +28,7 @@ ERLANG_LIBRARIES = (
     "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
 )
 GUARD = ("mod_pubsub_guard",)
-SESSIONS = ("mod_pubsub_sessions", "pubsub_fanout")
+SESSIONS = ("mod_pubsub_sessions", "pubsub_fanout", "pubsub_outlet")
 
 
 def erlang_libraries() -> str:

@@ -2,7 +2,12 @@
 -module(pubsub_fanout_tests).
 
 -export([fanout_test_/0]).
--export([an_event_reaches_sessions_of_each_kind/1,
+-export([a_socket_is_written_to_as_a_websocket_is/1,
+         a_socket_that_reads_late_hears_all_in_order/1,
+         a_socket_that_reads_late_may_hold_events_meanwhile/1,
+         a_socket_that_is_never_read_is_closed/1,
+         a_socket_that_was_closed_does_no_harm/1,
+         an_event_reaches_sessions_of_each_kind/1,
          events_come_in_the_order_in_which_they_were_handed_over/1,
          who_holds_hears_events_when_it_releases/1,
          who_holds_twice_releases_twice/1,
@@ -44,7 +49,7 @@ an_event_reaches_sessions_of_each_kind({Fanout, _}) ->
     ok = pubsub_fanout:event(Fanout, <<"<message/>">>),
     [equal([{text, <<"<message/>">>}], heard(Socket)),
      true = lists:all(fun is_raw/1, heard(Bosh)),
-     equal([{pubsub_fanout, send, <<"<message/>">>}], heard(Stream))].
+     equal([{pubsub_outlet, send, <<"<message/>">>}], heard(Stream))].
 
 events_come_in_the_order_in_which_they_were_handed_over({Fanout, _}) ->
     {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
@@ -267,6 +272,105 @@ happen(Chance, Number, Fanout, Sessions) ->
           end,
     ok = pubsub_fanout:event(Fanout, integer_to_binary(Number)),
     Sessions#{Name := New}.
+
+%%% By real sockets
+
+a_socket_is_written_to_as_a_websocket_is({Fanout, _}) ->
+    {_, _, Page} = page(Fanout, <<"a">>),
+    Events = [binary:copy(<<"x">>, Size) || Size <- [1, 125, 126, 65535, 65536, 200000]],
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    equal(Events, frames(Page, length(Events))).
+
+a_socket_that_reads_late_hears_all_in_order({Fanout, _}) ->
+    {_, _, Page} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    Events = events(2000),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    equal(Events, frames(Page, 2000)),
+    More = events(10),  % now there is room again
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- More],
+    equal(More, frames(Page, 10)).
+
+a_socket_that_reads_late_may_hold_events_meanwhile({Fanout, _}) ->
+    {Session, _, Page} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    [First, Second, Third] = [events(1000) || _ <- [1, 2, 3]],
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- First],
+    hold(Session, Fanout),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Second],
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Third],
+    equal(First ++ Second ++ Third, frames(Page, 3000)).
+
+a_socket_that_is_never_read_is_closed({Fanout, _}) ->
+    {_, Writer, _} = page(Fanout, <<"a">>),
+    {_, _, Other} = page(Fanout, <<"b">>),
+    Monitor = monitor(process, Writer),
+    Reader = spawn_link(fun() -> frames(Other, infinity) end),
+    ok = gen_tcp:controlling_process(Other, Reader),
+    publish_until_down(Fanout, binary:copy(<<"x">>, 100000), Monitor),
+    equal(1, length(pubsub_fanout:members(Fanout))),
+    unlink(Reader),
+    exit(Reader, kill).
+
+a_socket_that_was_closed_does_no_harm({Fanout, _}) ->
+    {_, Writer, _} = page(Fanout, <<"a">>),
+    {_, _, Other} = page(Fanout, <<"b">>),
+    kill(Writer),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    equal([<<"1">>], frames(Other, 1)).
+
+%% Large enough for the kernel's buffers to be full soon.
+events(Count) ->
+    [<<(integer_to_binary(Number))/binary, ":", (binary:copy(<<"x">>, 5000))/binary>>
+     || Number <- lists:seq(1, Count)].
+
+%% A session, the process of its socket as ejabberd_websocket has it, and the other end.
+page(Fanout, Name) ->
+    {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Listener),
+    {ok, Page} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
+    {ok, Socket} = gen_tcp:accept(Listener),
+    ok = gen_tcp:close(Listener),
+    Writer = spawn(fun() -> write(Socket) end),
+    ok = gen_tcp:controlling_process(Socket, Writer),
+    Session = session(),
+    in(Session, fun() ->
+                        ok = pubsub_fanout:join(Fanout, jid(Name), {socket, Writer, Socket}),
+                        ok = pubsub_fanout:confirm(Fanout, <<"id">>),
+                        pubsub_fanout:release(Fanout)
+                end),
+    pubsub_fanout:members(Fanout),
+    {Session, Writer, Page}.
+
+write(Socket) ->
+    receive
+        {text_with_reply, Text, Sender} ->
+            #{socket := Frame} = pubsub_outlet:prepare(Text, self()),
+            gen_tcp:send(Socket, Frame),
+            Sender ! {text_reply, self()},
+            write(Socket);
+        _ ->
+            write(Socket)
+    end.
+
+frames(_Page, 0) ->
+    [];
+frames(Page, infinity) ->
+    frame(Page),
+    frames(Page, infinity);
+frames(Page, Count) ->
+    [frame(Page) | frames(Page, Count - 1)].
+
+frame(Page) ->
+    {ok, <<16#81, Short>>} = gen_tcp:recv(Page, 2),
+    Size = case Short of
+               126 -> {ok, <<Long:16>>} = gen_tcp:recv(Page, 2), Long;
+               127 -> {ok, <<Long:64>>} = gen_tcp:recv(Page, 8), Long;
+               _ -> Short
+           end,
+    {ok, Text} = gen_tcp:recv(Page, Size),
+    Text.
 
 %%% Helpers
 

@@ -139,13 +139,14 @@ def erl(port: int, expression: str, at: str = FIRST) -> str:
 
 
 def test_pubsub_fanout_keeps_its_promises(tmp_path):
-    sources = [MODULES / "pubsub_fanout.erl", *sorted(TESTS.glob("*.erl"))]
+    tests = sorted(TESTS.glob("*.erl"))
+    sources = [*sorted(MODULES.glob("pubsub_*.erl")), *tests]
     environment = {"ERL_LIBS": erlang_libraries(), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    tests = [source.stem for source in sources[1:]]
+    names = ",".join(test.stem for test in tests)
     for command in (
         ["erlc", "+warnings_as_errors", "-o", str(tmp_path), *map(str, sources)],
         ["erl", "-noinput", "-pa", str(tmp_path)]
-        + ["-eval", f"halt(case eunit:test([{','.join(tests)}]) of ok -> 0; error -> 1 end)."],
+        + ["-eval", f"halt(case eunit:test([{names}]) of ok -> 0; error -> 1 end)."],
     ):
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=120
