@@ -50,7 +50,7 @@ class Heard:
     :param disordered: those that came after one that was sent later.
     :param repeated: those that had come before.
     :param others: frames, bodies or lines with no mark in them.
-    :param closed: connections that have been closed by the server, ever.
+    :param closed: connections that the server has closed.
     :param reconnected: how often a BOSH client had to open a new connection.
     :param latencies: nanoseconds from :func:`mark` to the delivery; of the first four millions.
     :param last: when the last one came, as ``time.monotonic_ns()`` has it.
@@ -88,11 +88,12 @@ class Crowd:
         if not self._crowd:
             raise BenchError(f"there is no memory, or no open file left, for a crowd of {kind}")
         self._expected = 0
-        self._cpu = 0
+        self._before = self._told()
 
     def __len__(self) -> int:
-        """How many connections have been added."""
-        return int(self._told().connections)
+        """How many of the connections are open."""
+        told = self._told()
+        return int(told.connections - told.closed)
 
     def add(
         self,
@@ -135,7 +136,7 @@ class Crowd:
         """Forget what was heard, and whatever has a sequence number below this one."""
         self._expected = 0
         self._library.crowd_reset(self._crowd, first)
-        self._cpu = self._told().cpu
+        self._before = self._told()
 
     def wait(self, deliveries: int, timeout: float) -> bool:
         """Wait for so many deliveries since the last reset; returns whether they have come.
@@ -161,11 +162,11 @@ class Crowd:
             told.disordered,
             told.repeated,
             told.others,
-            told.closed,
+            told.closed - self._before.closed,
             told.reconnected,
             latencies,
             told.last,
-            (told.cpu - self._cpu) / 1e9,
+            (told.cpu - self._before.cpu) / 1e9,
         )
 
     def close(self) -> None:

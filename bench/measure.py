@@ -184,7 +184,7 @@ class Fan:
             sum(turn.lost for turn in turns),
             sum(turn.disordered for turn in turns),
             sum(turn.repeated for turn in turns),
-            max(turn.closed for turn in turns),
+            sum(turn.closed for turn in turns),
             Spread.over(turn.share for turn in turns).median,
             Spread.over(our.pushed / their.pushed for our, their in pairs) if pairs else None,
             Spread.over(our.rate / their.rate for our, their in pairs) if pairs else None,

@@ -80,9 +80,9 @@ class Publisher:
         """
         self._begin()
         self._next().result(within)
-        if not self._crowd.wait(len(self._crowd), within):
-            heard = self._crowd.result()
-            raise BenchError(f"an item reached {heard.deliveries} of {len(self._crowd)} listeners")
+        if not self._crowd.wait(self._listeners, within):
+            heard = self._crowd.deliveries()
+            raise BenchError(f"an item reached {heard} of {self._listeners} listeners")
 
     def turn(self, pace: Pace, ahead: int = 0) -> Turn:
         """Publish steadily, and then as fast as it goes.
@@ -97,7 +97,7 @@ class Publisher:
 
         self._begin()
         start, before = time.monotonic_ns(), self._servers()
-        self._push(pace.seconds, ahead or max(8, AHEAD // len(self._crowd)))
+        self._push(pace.seconds, ahead or max(8, AHEAD // self._listeners))
         pushed = self._servers() - before
         busy = self._crowd.result()
         seconds = max(1, busy.last - start) / 1e9
@@ -109,7 +109,7 @@ class Publisher:
             calm.lost + busy.lost,
             calm.disordered + busy.disordered,
             calm.repeated + busy.repeated,
-            busy.closed,
+            calm.closed + busy.closed,
             busy.cpu_seconds / seconds,
             calm.deliveries + busy.deliveries,
         )
@@ -117,8 +117,11 @@ class Publisher:
     # Private
 
     def _begin(self) -> None:
-        self._first = self._number
-        self._crowd.reset(self._first)
+        # Who was closed before is not waited for again; who is closed meanwhile loses something.
+        self._listeners = len(self._crowd)
+        if not self._listeners:
+            raise BenchError("the server has closed all connections of a crowd")
+        self._crowd.reset(self._number)
 
     def _next(self) -> Future[Any]:
         future = self._publish(self._number)
@@ -136,7 +139,7 @@ class Publisher:
         time.sleep(max(0.0, start + items / PER_SECOND - time.monotonic()))
 
     def _push(self, seconds: float, ahead: int) -> None:
-        free = threading.BoundedSemaphore(max(4, min(WINDOW, AWAITED // len(self._crowd))))
+        free = threading.BoundedSemaphore(max(4, min(WINDOW, AWAITED // self._listeners)))
         end = time.monotonic() + seconds
         futures = []
         while time.monotonic() < end:
@@ -155,7 +158,7 @@ class Publisher:
             raise BenchError(f"{len(late)} of {len(futures)} items were not acknowledged")
         for future in done:
             future.result()
-        wanted, known = len(futures) * len(self._crowd), -1
+        wanted, known = len(futures) * self._listeners, -1
         while not self._crowd.wait(wanted, self._silence):
             came = self._crowd.deliveries()
             if came == known:

@@ -100,7 +100,7 @@ def test_a_fan_pools_delays_adds_up_losses_and_compares_within_rounds():
     fan = Fan.over(ours, theirs)
     assert fan.delays == Delays(2.0, 9.0, 9.0, 3)
     assert (fan.steady.median, fan.pushed.median, fan.rate.median) == (35, 30, 60_000)
-    assert (fan.lost, fan.disordered, fan.repeated, fan.closed) == (1, 2, 0, 1)
+    assert (fan.lost, fan.disordered, fan.repeated, fan.closed) == (1, 2, 0, 2)
     assert fan.share == pytest.approx(0.2)
     assert fan.cost is not None
     assert fan.cost.median == pytest.approx(0.3)

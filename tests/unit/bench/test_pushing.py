@@ -24,15 +24,21 @@ class Server:
     """Sends each item to everybody; its CPU time grows by a second each time that it is asked.
 
     :param deaf: numbers that nobody gets.
+    :param closes_with: the number that one listener does not get any more.
     """
 
-    def __init__(self, deaf: set[int] = frozenset(), fails: bool = False) -> None:
+    def __init__(
+        self, deaf: set[int] = frozenset(), fails: bool = False, closes_with: int = 0
+    ) -> None:
+        self._closes_with = closes_with
         self.sockets: list[socket.socket] = []
         self._deaf, self._fails = deaf, fails
         self._seconds = 0
 
     def publish(self, number: int) -> "Future[None]":
         future: Future[None] = Future()
+        if number == self._closes_with:
+            self.sockets.pop().close()
         text = f"data: {mark(number)}\n\n".encode()
         for sock in self.sockets:
             if number not in self._deaf:
@@ -84,14 +90,26 @@ def test_a_turn_ends_although_something_is_lost(opened: ExitStack):
     assert (turn.lost, turn.disordered, len(turn.delays)) == (3, 0, 3)
 
 
-def test_who_closes_is_told(opened: ExitStack):
+def test_a_listener_who_is_closed_loses_items_in_that_turn_only(opened: ExitStack):
+    server = Server(closes_with=3)
+    publishing = publisher(opened, server)
+    publishing.warm_up()
+    turn = publishing.turn(PACE)
+    assert turn.closed == 1
+    assert turn.lost > 0
+    turn = publishing.turn(PACE)
+    assert (turn.closed, turn.lost, len(turn.delays)) == (0, 0, 2 * 2)
+
+
+def test_nothing_is_measured_when_nobody_listens_any_more(opened: ExitStack):
     server = Server()
     publishing = publisher(opened, server)
     publishing.warm_up()
-    server.sockets.pop().close()
-    turn = publishing.turn(PACE)
-    assert turn.closed == 1
-    assert turn.lost > 2
+    while server.sockets:
+        server.sockets.pop().close()
+    with pytest.raises(BenchError, match="closed all connections"):
+        while True:
+            publishing.turn(PACE)
 
 
 def test_a_crowd_that_does_not_hear_is_not_measured(opened: ExitStack):
