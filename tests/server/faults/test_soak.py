@@ -22,11 +22,11 @@ def test_it_prints_its_ledger_when_it_is_ended_by_ctrl_c(tmp_path):
     )
     with process:
         assert process.stderr is not None
-        said = [process.stderr.readline() for _ in range(3)]  # two faults
+        said = [process.stderr.readline() for _ in range(4)]  # three faults
         process.send_signal(signal.SIGINT)
         ledger, errors = process.communicate(timeout=100)
     assert process.returncode == 0, "".join(said) + errors + ledger
-    assert ledger.startswith("2 faults, seed 3\n"), ledger
+    assert ledger.startswith("3 faults, seed 3\n"), ledger
     assert ledger.splitlines()[3].split()[0] == "node"
     assert list(tmp_path.iterdir()) == []
     assert processes_of(tmp_path) == []
