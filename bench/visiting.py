@@ -29,7 +29,7 @@ AT_ONCE = 16  # visitors who are under way
 PATIENCE = 60.0  # seconds
 FILES = 20_000  # that are asked for; a visitor behind nginx is two connections of its
 #: Longer than the guard waits (TIDYING) until it tidies up after a visitor.
-SETTLING = 4.0
+SETTLING = 2.0
 
 Way = Literal["direct", "nginx"]
 NAMES: Mapping[Kind, str] = {"websocket": "WebSocket", "bosh": "BOSH"}
@@ -170,7 +170,7 @@ def holdings(
     Memory that was taken once is not given back, and so who comes later seems to take less.
     """
     found: dict[str, list[Holding]] = {}
-    count = 10 * conditions.calls
+    count = 20 * conditions.calls
     allow_files(FILES)
     for _ in range(max(1, conditions.rounds // 30)):
         for task in tasks("memory", kind):

@@ -35,7 +35,7 @@
 
 -define(MAX_DEPTH, 100).            % of elements in a stanza
 -define(END_LIMIT, timer:seconds(3)).
--define(TIDYING, timer:seconds(1)). % after what a session has asked
+-define(TIDYING, 300).              % ms after what a session has asked
 -define(CLEANING, timer:minutes(10)).
 -define(GUESSES_OF_STREAM, 5).
 -define(GUESSES, 20).               % of one name from one address, in so many seconds
@@ -565,8 +565,9 @@ tidy_later(State) ->
 
 -spec c2s_handle_info(state(), term()) -> state() | {stop, state()}.
 c2s_handle_info(State, {?MODULE, tidy}) ->
-    %% A heap shrinks by steps.
-    lists:foreach(fun(Pid) -> [erlang:garbage_collect(Pid) || _ <- [1, 2]] end, processes(State)),
+    Pids = processes(State),
+    %% From outside: less is in use when they wait than in the midst of this.  A heap shrinks by steps.
+    spawn(fun() -> [erlang:garbage_collect(Pid) || _ <- [1, 2], Pid <- Pids] end),
     {stop, maps:remove(pubsub_guard_tidying, State)};
 c2s_handle_info(State, _Info) ->
     State.
