@@ -34,10 +34,18 @@ declare module "strophe.js/src/shared-connection-worker" {
   }
 }
 
+/** What Strophe's transports by WebSocket have in common. */
+declare interface StropheWebsocket {
+  _onMessage(message: MessageEvent): void;
+  _streamWrap(stanza: string): string;
+}
+
 /** The page's side: Strophe.WorkerWebsocket. What the worker posts names one of its methods. */
 declare class StropheWorkerWebsocket {
   constructor(connection: object);
   worker: SharedWorker | undefined;
+  _onMessage(message: MessageEvent): void;
+  _streamWrap(stanza: string): string;
   _initWorker(): void;
   _attachLifecycleListeners(): void;
   _connect(): void;

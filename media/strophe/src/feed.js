@@ -2,6 +2,7 @@ import { backoff } from "./backoff.js";
 import { missed } from "./catchup.js";
 import { PubSubError } from "./errors.js";
 import { Knowledge } from "./knowledge.js";
+import { pace } from "./pace.js";
 import { NEWS, STALE } from "./repeats.js";
 import { isolated, report } from "./report.js";
 import { subscribe, unsubscribe } from "./stanzas.js";
@@ -208,11 +209,11 @@ export class Feed {
       if (round === this.#round) {
         this.#attempt = 0;
         this.#refused = "";
-        this.#caughtUp(found);
+        await this.#caughtUp(found);
       }
     } catch (error) {
       if (round === this.#round) {
-        this.#onRefusal(error, subscribed, closed || isClosed(error));
+        await this.#onRefusal(error, subscribed, closed || isClosed(error));
       }
     }
   }
@@ -232,8 +233,12 @@ export class Feed {
     }
   }
 
-  /** @param {import("./catchup.js").Missed} found */
-  #caughtUp({ items, whole, first }) {
+  /**
+   * Tells what was found, which may take long: others have their turn in between.
+   * @param {import("./catchup.js").Missed} found
+   */
+  async #caughtUp({ items, whole, first }) {
+    const goesOn = this.#pace();
     const listeners = [...this.#listeners];
     if (!whole && this.#audience.anew) {
       this.#catchUp(); // who came meanwhile needs all of them
@@ -243,6 +248,9 @@ export class Feed {
     if (whole) {
       for (const id of this.#knowledge.gone(state)) {
         this.#hooks.onNews(this, { kind: "retract", node: this.node, id }, NEWS);
+        if (!(await goesOn())) {
+          return;
+        }
       }
     }
     let isNew = false;
@@ -250,28 +258,52 @@ export class Feed {
       isNew ||= item.id === first;
       if (this.#knowledge.found(item, isNew) === NEWS) {
         this.#hooks.onNews(this, { kind: "item", node: this.node, item }, NEWS);
+        if (!(await goesOn())) {
+          return;
+        }
       }
     }
     this.#knowledge.caughtUp(whole, this.#last);
-    this.#release(state);
-    this.#sync(listeners, whole ? [...state.values()] : undefined);
+    await this.#release(goesOn, state, () =>
+      this.#sync(listeners, whole ? [...state.values()] : undefined),
+    );
   }
 
   /**
-   * Tells what was held back, and brings the node's state up to it.
-   * @param {Map<string, Item>} state
+   * A function that waits, if there is need to, and tells whether this round is still on then.
+   * @returns {() => Promise<boolean>}
    */
-  #release(state) {
+  #pace() {
+    const round = this.#round;
+    const step = pace();
+    return async () => {
+      await step();
+      return round === this.#round && this.#connection.state === "online";
+    };
+  }
+
+  /**
+   * Tells what was held back, and brings the node's state up to it. What comes meanwhile is held
+   * back, too.
+   * @param {() => Promise<boolean>} goesOn
+   * @param {Map<string, Item>} state
+   * @param {() => void} last  called when it comes to the end, before anything else can come
+   */
+  async #release(goesOn, state, last) {
     const held = this.#held ?? [];
-    this.#held = null;
-    for (const notification of held) {
+    for (let notification; (notification = held.shift()); ) {
       const moment = this.#show(notification);
       if (notification.kind === "item" && moment !== STALE) {
         state.set(notification.item.id, notification.item);
       } else if (notification.kind === "retract") {
         state.delete(notification.id);
       }
+      if (!(await goesOn())) {
+        return;
+      }
     }
+    this.#held = null;
+    last();
   }
 
   /**
@@ -315,15 +347,15 @@ export class Feed {
    * @param {boolean} subscribed  whether it was only the items that were refused
    * @param {boolean} closed  whether the node is private, and we do not belong to it
    */
-  #onRefusal(error, subscribed, closed) {
+  async #onRefusal(error, subscribed, closed) {
     const refusal = error instanceof PubSubError && error;
     const condition = refusal && refusal.condition;
     if (condition === "disconnected") {
       return; // the next connection renews
     }
     if (subscribed && condition === "feature-not-implemented") {
-      this.#release(new Map());
-      this.#sync([...this.#listeners]); // the node keeps no items
+      // The node keeps no items.
+      await this.#release(this.#pace(), new Map(), () => this.#sync([...this.#listeners]));
       return;
     }
     const isMissing = condition === "item-not-found";
@@ -344,12 +376,11 @@ export class Feed {
       this.#held = [];
       this.#last = undefined;
       this.#hooks.onLocked?.();
-      this.#caughtUp({ items: [], whole: true });
+      await this.#caughtUp({ items: [], whole: true });
     } else if (isMissing) {
-      this.#caughtUp({ items: [], whole: true }); // what the node held has gone with it
+      await this.#caughtUp({ items: [], whole: true }); // what the node held has gone with it
     } else if (!passing) {
-      this.#release(new Map());
-      this.#settle(false);
+      await this.#release(this.#pace(), new Map(), () => this.#settle(false));
     }
   }
 

@@ -122,11 +122,15 @@ export class Knowledge {
   }
 
   /**
-   * The ids that are not among those found on the server. They are known as gone from now on.
+   * The ids that are not among those found on the server. Each is known as gone from then on.
    * @param {Map<string, Item>} found
    */
-  gone(found) {
-    return this.alive.filter((id) => !found.has(id) && this.#repeats.retract(id) === NEWS);
+  *gone(found) {
+    for (const id of this.alive) {
+      if (!found.has(id) && this.#repeats.retract(id) === NEWS) {
+        yield id;
+      }
+    }
   }
 
   /**

@@ -32,6 +32,11 @@ export class Pending {
     });
   }
 
+  /** @param {string} text  a stanza; whether it may be an answer */
+  expects(text) {
+    return [...this.#questions.keys()].some((id) => text.includes(id));
+  }
+
   /** @param {Element} stanza  perhaps an answer */
   answer(stanza) {
     const question = this.#questions.get(stanza.getAttribute("id") ?? "");

@@ -3,6 +3,7 @@ import { Strophe } from "strophe.js";
 import { isWebSocket } from "./config.js";
 import { PubSubError } from "./errors.js";
 import { Pending } from "./pending.js";
+import { breath } from "./pace.js";
 import { isolated } from "./report.js";
 import { NO_MECHANISM, SaslConnection } from "./sasl.js";
 import { DESERTED, SharedStream } from "./sharing.js";
@@ -31,6 +32,8 @@ const CONNECT_LIMIT = 10_000;
 const ANSWER_LIMIT = 15_000;
 const GOODBYE_LIMIT = 2_000;
 const BOSH_FAILURES = 2;
+/** How many characters may wait until the page comes to them: with more it asks anew instead. */
+const MOST = 20_000_000;
 /** After so many milliseconds a BOSH request has arrived, and no other one overtakes it. */
 const APART = 100;
 const HTTP_ERRORS = [0, 400, 401, 403, 404, 405, 413, 429, 500, 502, 503, 504];
@@ -142,8 +145,9 @@ export class Session {
     try {
       await this.request(Strophe.getDomainFromJid(this.jid) ?? "", ping(), limit);
     } catch (error) {
-      // Any answer is a sign of life, a refusal too.
-      if (error instanceof PubSubError && error.condition === "timeout") {
+      // Any answer is a sign of life, a refusal too, and so is all that it may have to wait behind.
+      const silent = performance.now() - this.#heard >= limit;
+      if (silent && error instanceof PubSubError && error.condition === "timeout") {
         this.#fail("timeout", "the server is silent");
       }
     }
@@ -192,6 +196,16 @@ export class Session {
       strophe.addProtocolErrorHandler("HTTP", status, () => this.#onHttpError(status));
     }
     strophe.xmlInput = () => this.#onInput();
+    strophe.onarrival = (text) => {
+      this.#heard = performance.now();
+      // All tabs get the answers that one of them has asked for.
+      return this.#online && /^<iq/.test(text) && !this.#pending.expects(text);
+    };
+    strophe.onwaiting = (length) => {
+      if (length > MOST) {
+        this.#fail("resource-constraint", "more comes than the page can take");
+      }
+    };
     strophe.xmlOutput = (body) => {
       this.#polled = body.firstChild ? -Infinity : performance.now();
       this.#sid = body.getAttribute("sid") ?? this.#sid;
@@ -301,6 +315,7 @@ export class Session {
     this.#open = false;
     this.#online = false;
     clearTimeout(this.#limit);
+    this.#strophe.forget();
     this.#pending.end();
     return true;
   }
@@ -312,15 +327,11 @@ export class Session {
    * after it.  So what there is to say goes along with the question for more, and what comes right
    * behind such a question is left to Strophe, who sends each 100 ms.
    */
-  #flush() {
-    const { port1, port2 } = new MessageChannel(); // waits in hidden tabs no longer than elsewhere
-    port1.onmessage = () => {
-      port1.close();
-      if (this.#open && performance.now() - this.#polled > APART) {
-        this.#strophe.flush();
-      }
-    };
-    port2.postMessage(0);
+  async #flush() {
+    await breath();
+    if (this.#open && performance.now() - this.#polled > APART) {
+      this.#strophe.flush();
+    }
   }
 
   /** Says goodbye in Strophe's way, which waits for no answer over WebSocket. */

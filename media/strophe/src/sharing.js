@@ -63,6 +63,7 @@ export class SharedStream extends SaslConnection {
     super(url, who);
     this.#line = new Line(this, worker);
     this._proto = /** @type {any} */ (this.#line);
+    this.listen(this.#line);
     this.options.worker = worker; // Strophe has something to tell it when the login is done
   }
 

@@ -58,9 +58,9 @@ test("the ES module exports the client and its errors", async () => {
   assert.deepEqual(Object.keys(module).sort(), ["PubSubClient", "PubSubError"]);
 });
 
-test("the classic script, Strophe included, is at most 27 KiB, gzipped", async () => {
+test("the classic script, Strophe included, is at most 28 KiB, gzipped", async () => {
   const script = await readFile(built("pubsub.client.js"));
-  assert.ok(gzipSync(script, { level: 9 }).length <= 27 * 1024);
+  assert.ok(gzipSync(script, { level: 9 }).length <= 28 * 1024);
 });
 
 test("the scripts say whose work they are, and where their sources are", async () => {

@@ -11,8 +11,8 @@ const FLOORS = [
   ["attention", "binding", "rows", "order", "collection", "origin", "requests"],
   ["feed", "catchup", "knowledge", "repeats", "subscription"],
   ["connection", "transports", "interests", "credentials", "site", "backoff"],
-  ["session", "pending", "sharing", "sasl"],
-  ["config", "stanzas", "payloads", "xml", "errors", "digest", "report"],
+  ["session", "pending", "sharing", "sasl", "intake"],
+  ["config", "stanzas", "payloads", "xml", "errors", "digest", "pace", "report"],
   ["worker"], // a house of its own
 ];
 const ORDER = FLOORS.flat();

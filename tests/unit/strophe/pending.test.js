@@ -45,3 +45,13 @@ test("who asks in the moment of the end waits for the next answers", async () =>
   await assert.rejects(asked, { condition: "disconnected" });
   assert.ok(second);
 });
+
+test("what is no answer to a question that waits is not expected", async () => {
+  const pending = new Pending();
+  const question = pending.add("pubsub.x", "id-1", 1000).catch(() => {});
+  assert.equal(pending.expects("<iq type='result' id='id-1'/>"), true);
+  assert.equal(pending.expects("<iq type='result' id='id-2'/>"), false);
+  pending.end();
+  await question;
+  assert.equal(pending.expects("<iq type='result' id='id-1'/>"), false);
+});
