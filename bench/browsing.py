@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.module_loading import import_string
 
+import pubsub
 from bench.databases import MEMORY
 from bench.errors import BenchError
 from bench.measure import Size
 from bench.models import Registered
 from bench.pages import Conditions, Line, Page, Sizes, Spans, Waits
 from bench.progress import say
-from bench.relaying import BLOCK, failing, look_at, telling, times
+from bench.relaying import BLOCK, ROWS, failing, look_at, telling, times
 from bench.saving import PATIENCE, rows
 from pubsub.devstack.processes import listening
 
@@ -109,6 +110,36 @@ def block(tab: Tab, pauses: random.Random) -> tuple[list[float], list[float]]:
         look_at(row.save, MEMORY)
         acknowledged.append((times.published - start) / 1e6)
     return acknowledged, [1000 * (tab.heard(number) - start) for number, start in began.items()]
+
+
+# Many at once
+
+
+def blocks(conditions: Conditions) -> dict[str, list[float]]:
+    """Milliseconds of the longest task of a page to which a burst comes, over each transport."""
+    items = 50 * conditions.calls
+    repeats = max(1, conditions.rounds // 20)
+    ways = {"WebSocket": ALONE, "WebSocket, shared": {}, "BOSH": TRANSPORTS["BOSH"]}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    with stage() as scene, failing():
+        for number in range(repeats):
+            for name, options in ways.items():
+                say(f"a burst of {items}, {name}: {number + 1} of {repeats} …")
+                with scene.tab(**options) as tab:
+                    tab.stand_still()
+                    found[name].append(tab.longest_block(burst(items)))
+    return found
+
+
+def burst(items: int) -> int:
+    """Save some rows again and again, and wait; returns the number of the last save."""
+    last = 0
+    for _ in range(items // ROWS):
+        for row in rows(Registered, ROWS):
+            row.votes = last = next(numbers)
+            row.save()
+        pubsub.publish("/bench/text", "the end of a lot").result(PATIENCE)
+    return last
 
 
 # Right again
@@ -254,6 +285,25 @@ DELAYS = Page(
         )
     ],
     tells="ratios",
+)
+
+BURSTS = Page(
+    "A burst of 10,000 items",
+    [
+        "How long a page can do nothing else, at most: the CPU time of the longest task of its",
+        "main thread.  It stands still while 10,000 saves are published (1,000 with --quick), and",
+        "then comes to all that has piled up; the callback does hardly anything.",
+    ],
+    [
+        Waits(
+            [
+                Line(f"burst, {way}: longest block", way, aim=50)
+                for way in ("WebSocket", "WebSocket, shared", "BOSH")
+            ],
+            blocks,
+        )
+    ],
+    tells="delays",
 )
 
 WORDS = {

@@ -29,7 +29,8 @@ Tells = Literal[
 #: Dotted paths of the pages, in their order; they are imported when Django is ready.
 PAGES = [
     *("bench.saving.PAGE", "bench.relaying.THROUGHPUT", "bench.relaying.DELAYS"),
-    *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.RECOVERY"),
+    *("bench.browsing.SIZES", "bench.browsing.DELAYS", "bench.browsing.BURSTS"),
+    "bench.browsing.RECOVERY",
     *("bench.fanout.PAGE", "bench.visiting.VISITS", "bench.visiting.MEMORY"),
     "bench.peers.page.PAGE",
 ]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 from django.test import override_settings
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Route, sync_playwright
 
 from bench.errors import BenchError
 from bench.relaying import DIRECT, NODE
@@ -55,6 +55,13 @@ NOTE = """([node, options]) => {
     };
 }"""
 
+#: A request that the page waits for, doing nothing else.
+STAND_STILL = """() => {
+    const request = new XMLHttpRequest();
+    request.open("GET", "still", false);
+    setTimeout(() => request.send());
+}"""
+
 Value = TypeVar("Value")
 
 
@@ -64,6 +71,7 @@ class Tab:
     def __init__(self, browser: Browser, page: Page) -> None:
         self._browser = browser
         self._page = page
+        self._held: list[Route] = []
 
     def open(self, url: str, options: Mapping[str, Any]) -> None:
         """Make a client on a page, with such options."""
@@ -94,6 +102,29 @@ class Tab:
     def set_offline(self, offline: bool) -> None:
         """Take its network away, or give it back."""
         self._browser.call(lambda: self._page.context.set_offline(offline))
+
+    def stand_still(self) -> None:
+        """Do nothing more, and read nothing, until :meth:`longest_block`."""
+        self._browser.call(
+            lambda: self._page.route("**/still", lambda route: self._held.append(route))
+        )
+        self._ask(STAND_STILL)
+
+        def wait() -> None:
+            while not self._held:
+                self._page.wait_for_timeout(1)
+
+        self._browser.call(wait)
+
+    def longest_block(self, number: int) -> float:
+        """Go on, and hear of a save: how long nothing else could be done, at most.
+
+        :returns: the CPU time of the longest task of the page's main thread, in milliseconds.
+        """
+        self._browser.call(lambda: self._browser.trace(self._page))
+        self._browser.call(lambda: self._held.pop().fulfill(body=""))
+        self.heard(number)
+        return self._browser.call(self._browser.longest_task)
 
     # Private
 
@@ -140,6 +171,24 @@ class Browser:
             yield tab
         finally:
             self.call(context.close)
+
+    def trace(self, page: Page) -> None:
+        """Note the tasks of a page from now on; in the browser's thread."""
+        self._browser.start_tracing(page=page, categories=["toplevel"])
+
+    def longest_task(self) -> float:
+        """CPU time of the longest one since then, in milliseconds; in the browser's thread."""
+        events = json.loads(self._browser.stop_tracing())["traceEvents"]
+        main = {
+            (event["pid"], event["tid"])
+            for event in events
+            if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+        }
+        return max(
+            float(event["tdur"]) / 1000
+            for event in events
+            if "RunTask" in event["name"] and (event["pid"], event["tid"]) in main
+        )
 
     # Private
 

@@ -63,6 +63,7 @@ def page(request, visit, node):
         [request.param == "bosh", node],
     )
     subscribed(node)
+    page.wait_for_function("() => mine.state === 'online'")
     return page
 
 
