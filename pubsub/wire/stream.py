@@ -1,7 +1,7 @@
 """A stream on its way up: xmpppy with its traps closed.  RFC 6120 throughout.
 
 xmpppy's client goes on in clear text when TLS fails, falls back to legacy authentication when
-SASL is missing, and checks no certificate.  Of xmpppy the stream headers and the parser are used;
+SASL is missing, and checks no certificate.  Of xmpppy the stream headers and the nodes are used;
 every step between them is taken here, and none can be skipped.
 """
 
@@ -25,6 +25,7 @@ from pubsub.exceptions import (
 )
 from pubsub.wire import sasl
 from pubsub.wire.account import Account
+from pubsub.wire.builder import Builder
 from pubsub.wire.transport import Deadline, Transport
 
 #: A server that sends more than this without finishing a stanza is not followed any further.
@@ -111,7 +112,7 @@ class Stream:
         with self._no_xmpp():
             xmpp.dispatcher.Dispatcher().PlugIn(self._client)
         parser = self._client.Dispatcher.Stream
-        parser.dispatch = self._collect
+        Builder(parser, self._collect)
         parser.stream_footer_received = self._ended
         # Entities can only be declared in a document type, which §11.1 forbids.
         parser._parser.StartDoctypeDeclHandler = self._restricted
@@ -210,7 +211,6 @@ class Stream:
         return stanza
 
     def _collect(self, stanza: Node) -> None:
-        self._client.Dispatcher.Stream._mini_dom = None  # or xmpppy would reuse this very node
         if stanza.getName() == "error" and stanza.getNamespace() == xmpp.NS_STREAMS:
             self._refuse(stanza)
         self.stanzas.append(stanza)
@@ -218,6 +218,8 @@ class Stream:
     def _refuse(self, error: Node) -> NoReturn:
         """End by the server's own words (§4.9)."""
         conditions = [child.getName() for child in error.getChildren() if child]
+        if not conditions:
+            raise ValueError("an error without a condition")
         text = error.getTagData("text")
         reason = ", ".join(name for name in conditions if name != "text")
         words = f"it ended the stream with {reason}" + (f": {text}" if text else "")

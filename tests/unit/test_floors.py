@@ -70,7 +70,7 @@ WAYS = {
             "events",
             "answers",
         ],
-        *["posting", "sasl", "transport", "wakeup", "backoff", "account"],
+        *["posting", "sasl", "builder", "transport", "wakeup", "backoff", "account"],
     ],
 }
 
