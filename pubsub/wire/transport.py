@@ -24,6 +24,7 @@ from typing import Any
 import xmpp
 
 from pubsub.exceptions import ConnectError, StreamLost, TLSError
+from pubsub.wire.cipher import Cipher
 
 #: How much is read or written in one go, in bytes.
 CHUNK = 65536
@@ -60,9 +61,8 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         self.host = host
         self.port = port
         self._socket: socket.socket | None = None
+        self._tls: Cipher | None = None
         self._deadline = Deadline(0)
-        #: TLS may have to write before it can go on reading.
-        self.wants_write = False
         _transports.add(self)
 
     @property
@@ -104,19 +104,9 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         except OSError as error:
             raise TLSError(self.server, f"cannot read the CA file {ca_file!r}: {error}") from error
         try:
-            secured = context.wrap_socket(
-                self._open(), server_hostname=domain, do_handshake_on_connect=False
-            )
-            self._socket = secured
-            agreed = False
-            while not agreed:
-                try:
-                    secured.do_handshake()
-                    agreed = True
-                except ssl.SSLWantReadError:
-                    self._wait(select.POLLIN)
-                except ssl.SSLWantWriteError:
-                    self._wait(select.POLLOUT)
+            self._tls = tls = Cipher(self._open(), context, domain)
+            while not tls.agree():
+                self._wait(select.POLLOUT if tls.has_unsent else select.POLLIN)
         except ssl.SSLCertVerificationError as error:
             raise TLSError(
                 self.server,
@@ -163,8 +153,8 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         :raises StreamLost: when the peer is gone.
         """
         try:
-            return self._open().send(memoryview(data)[:CHUNK])
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return (self._tls or self._open()).send(memoryview(data)[:CHUNK])
+        except BlockingIOError:
             return 0
         except OSError as error:
             raise StreamLost(self.server, f"the connection broke: {error}") from error
@@ -175,13 +165,9 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         :returns: b"" when nothing is.
         :raises StreamLost: when the peer closed the connection or is gone.
         """
-        self.wants_write = False
         try:
-            data = self._open().recv(CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
-        except ssl.SSLWantWriteError:
-            self.wants_write = True
+            data = (self._tls or self._open()).recv(CHUNK)
+        except BlockingIOError:
             return b""
         except OSError as error:
             raise StreamLost(self.server, f"the connection broke: {error}") from error
@@ -192,8 +178,12 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
     @property
     def has_pending(self) -> bool:
         """Whether TLS holds decrypted bytes that no poll of the descriptor would show."""
-        opened = self._open()
-        return isinstance(opened, ssl.SSLSocket) and opened.pending() > 0
+        return self._tls is not None and self._tls.has_unread
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether TLS has something left that must be written before anything else."""
+        return self._tls is not None and self._tls.has_unsent
 
     def wait_readable(self) -> None:
         """Wait for the peer's bytes, until the deadline of :meth:`connect` at most.

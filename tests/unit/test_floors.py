@@ -70,7 +70,7 @@ WAYS = {
             "events",
             "answers",
         ],
-        *["posting", "sasl", "builder", "transport", "wakeup", "backoff", "account"],
+        *["posting", "sasl", "builder", "transport", "cipher", "wakeup", "backoff", "account"],
     ],
 }
 
