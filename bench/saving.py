@@ -271,6 +271,7 @@ def backend_runs(backend: Backend) -> Iterator[Run]:
         lines = [Line(name, "Registered", "Plain", aim=backend.aim)]
         if backend.needs_server:
             lines.append(Line(f"{name}, process", "Registered", "Plain", clock="process"))
+            lines.append(Line(f"{name}, elapsed", "Registered", "Plain", clock="wall"))
         if backend.path == OUTBOX:
             lines.append(Line(f"{name}, beside INSERT", "Registered", BY_HAND))
             yield Turns(lines, partial(kept, backend, way, by_hand))

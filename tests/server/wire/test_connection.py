@@ -148,6 +148,27 @@ def test_twenty_threads_share_one_stream(behind, open_proxy, connect, item):
     assert len(owner_threads(connection)) == 1
 
 
+def test_who_asks_waits_for_no_lock(account, connect, item):
+    connection = connect(account)
+    connection.request(item(0)).result(SECONDS)
+    with connection._owner._queue_lock, ThreadPoolExecutor(1) as pool:
+        future = pool.submit(connection.request, item(1)).result(SECONDS)
+    assert future.result(SECONDS) == "1"
+
+
+def test_a_draft_is_made_by_the_owner_in_its_turn(account, connect, item):
+    made = []
+
+    def make(future):
+        made.append(threading.current_thread().name)
+        return item("drafted")
+
+    connection = connect(account)
+    futures = [connection.request(item(0)), connection.draft(make), connection.request(item(1))]
+    assert results(futures) == ["0", "drafted", "1"]
+    assert made == [f"pubsub {connection.server}"]
+
+
 def test_a_node_is_created_configured_and_deleted(account, connect, service, node, item):
     ask = connect(account).request
     creation = stanzas.create(service, node, {"max_items": 7, "title": "A <title>\r\n & more"})
