@@ -27,9 +27,11 @@
 
 -export([start/2, stop/1, reload/3, depends/2, mod_opt_type/1, mod_options/1, mod_doc/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
--export([c2s_session_opened/1, c2s_handle_info/2, user_receive_packet/1, pubsub_delete_node/4]).
+-export([c2s_session_opened/1, c2s_handle_info/2, user_receive_packet/1, c2s_terminated/2,
+         pubsub_delete_node/4]).
 -export([decode_iq_subel/1, process_pubsub/1, process_pubsub_owner/1, process_disco_info/1, route/1]).
--export([is_subscribed/1, event_here/3, subscribers_here/2, drop_here/3, deleted_here/2]).
+-export([is_subscribed/1, event_here/3, subscribers_here/2, drop_here/3, deleted_here/2,
+         end_sessions_here/2]).
 
 -include_lib("kernel/include/logger.hrl").
 -include_lib("ejabberd/include/pubsub.hrl").
@@ -42,7 +44,8 @@
 -define(NS_DISCO_INFO, <<"http://jabber.org/protocol/disco#info">>).
 -define(NS_DELAY, <<"urn:xmpp:delay">>).
 
--define(LOOK, timer:seconds(1)).           % after mod_pubsub: it may have been started again
+-define(LOOK, 200).                        % ms; after mod_pubsub, which may have been started again
+-define(REPAIR, timer:seconds(10)).
 -define(REMOTE_LIMIT, timer:seconds(5)).   % for another node of the cluster
 
 %% As in fast_xml's fxml.hrl, whose application has another name in Debian.
@@ -117,7 +120,7 @@ init([Host, Opts]) ->
 
 begin_serving(Host, Opts) ->
     process_flag(trap_exit, true),
-    %% Fan-outs by key, and subscriptions by {JID, key}.
+    %% Fan-outs by key, and ids of subscriptions by {key, JID, session}.
     ets:new(fanouts(Host), [named_table, protected, ordered_set, {read_concurrency, true}]),
     ets:new(subscriptions(Host), [named_table, public, ordered_set, {write_concurrency, true}]),
     Services = gen_mod:get_module_opt_hosts(Host, mod_pubsub),
@@ -127,14 +130,16 @@ begin_serving(Host, Opts) ->
               ejabberd_router:register_route(address(Service), Host, {apply, ?MODULE, route})
       end, Services),
     ejabberd_hooks:add(pubsub_delete_node, Host, ?MODULE, pubsub_delete_node, 50),
-    [ejabberd_hooks:add(Hook, Each, ?MODULE, Hook, 40)
-     || Each <- ejabberd_option:hosts(), Hook <- session_hooks()],
+    add_hooks(),
     wrap(Services),
     {ok, _} = timer:send_interval(?LOOK, look),
+    {ok, _} = timer:send_interval(?REPAIR, repair),
     {ok, #state{host = Host, services = Services, limits = limits(Opts)}}.
 
-handle_call({fanout, Key}, _From, State) ->
-    case whereis_fanout(State#state.host, Key) of
+handle_call({fanout, {Service, Node, Index} = Key}, _From, State) ->
+    case is_alive(Service, Node, Index) andalso whereis_fanout(State#state.host, Key) of
+        false ->
+            {reply, gone, State};  % or the number may be another's, with a fan-out of its own
         {ok, Fanout} ->
             case is_process_alive(Fanout) of
                 true -> {reply, {ok, Fanout}, State};
@@ -148,7 +153,7 @@ handle_call({deleted, {Service, Node, Index} = Key}, _From, State) ->
         {ok, Fanout} ->
             %% Who has subscribed to another one of the same name, which was made at once, comes again.
             case node(Service, Node) of
-                {ok, Index, _, _} -> [end_session(JID) || {JID, _} <- subscribers_here(Service, Key)];
+                {ok, Index, _, _} -> end_sessions_here(Service, Key);
                 _ -> ok
             end,
             try pubsub_fanout:stop(Fanout) catch exit:_ -> ok end,
@@ -163,6 +168,13 @@ handle_cast({limit, Limits}, #state{fanouts = Fanouts} = State) ->
 
 handle_info(look, #state{services = Services} = State) ->
     wrap(Services),
+    {noreply, State};
+handle_info(repair, State) ->
+    add_hooks(),  % for hosts that there were not before
+    {noreply, repair(State)};
+handle_info({route, Packet}, State) ->
+    %% From another node of the cluster, where the module is not running.
+    route(Packet),
     {noreply, State};
 handle_info({pubsub_fanout, idle, _Key, Fanout}, State) ->
     try pubsub_fanout:end_if_idle(Fanout) of
@@ -180,12 +192,14 @@ handle_info(_Info, State) ->
 %% Sessions come again, and subscribe with mod_pubsub then.
 terminate(_Reason, #state{host = Host, services = Services, fanouts = Fanouts}) ->
     lists:foreach(fun unwrap/1, Services),
+    %% Sessions of all hosts may have subscribed to another service, too.
     [ejabberd_hooks:delete(Hook, Each, ?MODULE, Hook, 40)
-     || Each <- ejabberd_option:hosts(), Hook <- session_hooks()],
+     || Each <- ejabberd_option:hosts(), Hook <- session_hooks(), served_hosts() -- [Host] == []],
     ejabberd_hooks:delete(pubsub_delete_node, Host, ?MODULE, pubsub_delete_node, 50),
     [ejabberd_router:unregister_route(address(Service)) || Service <- Services],
     element(1, init:get_status()) == stopping
-        orelse [end_session(JID) || {{JID, _}, _, _} <- ets:tab2list(subscriptions(Host))],
+        orelse [ejabberd_c2s:stop_async(Session)
+               || {{_, _, Session}, _} <- ets:tab2list(subscriptions(Host))],
     maps:foreach(fun(Fanout, {Service, _, Index}) ->
                          unlink(Fanout),
                          exit(Fanout, shutdown),
@@ -194,7 +208,34 @@ terminate(_Reason, #state{host = Host, services = Services, fanouts = Fanouts}) 
 
 -spec session_hooks() -> [atom()].
 session_hooks() ->
-    [c2s_session_opened, c2s_handle_info, user_receive_packet].
+    [c2s_session_opened, c2s_handle_info, user_receive_packet, c2s_terminated].
+
+-spec add_hooks() -> ok.
+add_hooks() ->
+    [ejabberd_hooks:add(Hook, Each, ?MODULE, Hook, 40)
+     || Each <- ejabberd_option:hosts(), Hook <- session_hooks()],
+    ok.
+
+-spec served_hosts() -> [binary()].
+served_hosts() ->
+    [Host || Host <- ejabberd_option:hosts(), ets:whereis(fanouts(Host)) /= undefined].
+
+%% A node that was deleted where this one could not be told; and what is the module's own as a
+%% subscriber, whoever has taken it away.
+-spec repair(#state{}) -> #state{}.
+repair(#state{fanouts = Fanouts} = State) ->
+    maps:fold(fun(Fanout, {Service, Node, Index} = Key, Acc) ->
+                      case is_alive(Service, Node, Index) of
+                          true ->
+                              mnesia:dirty_read(pubsub_state, {own(Service), Index}) == []
+                                  andalso write_state(own(Service), Index, <<"sessions">>),
+                              Acc;
+                          false ->
+                              end_sessions_here(Service, Key),
+                              try pubsub_fanout:stop(Fanout) catch exit:_ -> ok end,
+                              removed(Fanout, Acc)
+                      end
+              end, State, Fanouts).
 
 start_fanout({Service, _, Index} = Key, #state{host = Host, fanouts = Fanouts} = State) ->
     {ok, Fanout} = pubsub_fanout:start_link(#{key => Key, owner => self(),
@@ -206,8 +247,10 @@ start_fanout({Service, _, Index} = Key, #state{host = Host, fanouts = Fanouts} =
 
 ended(Fanout, #state{fanouts = Fanouts} = State) ->
     case Fanouts of
-        #{Fanout := {Service, _, Index}} -> forget_state(own(Service), Index);
-        _ -> ok
+        #{Fanout := {Service, Node, Index}} ->
+            is_alive(Service, Node, Index) andalso forget_state(own(Service), Index);
+        _ ->
+            ok
     end,
     removed(Fanout, State).
 
@@ -216,7 +259,7 @@ removed(Fanout, #state{host = Host, fanouts = Fanouts} = State) ->
     case maps:take(Fanout, Fanouts) of
         {Key, Others} ->
             ets:delete(fanouts(Host), Key),
-            ets:match_delete(subscriptions(Host), {{'_', Key}, '_', Fanout}),
+            ets:match_delete(subscriptions(Host), {{Key, '_', '_'}, '_'}),
             State#state{fanouts = Others};
         error ->
             State
@@ -255,7 +298,7 @@ c2s_session_opened(#{jid := JID, lserver := Host} = State) ->
 -spec c2s_handle_info(ejabberd_c2s:state(), term()) ->
           ejabberd_c2s:state() | {stop, ejabberd_c2s:state()}.
 c2s_handle_info(#{socket := Socket} = State, {pubsub_outlet, send, Event}) ->
-    xmpp_socket:send(Socket, Event),  % who cannot be written to is being closed
+    ok == xmpp_socket:send(Socket, Event) orelse (self() ! {'$gen_event', closed}),
     {stop, State};
 c2s_handle_info(State, {?MODULE, release, Fanout}) ->
     pubsub_fanout:release(Fanout),
@@ -280,11 +323,10 @@ c2s_handle_info(State, _Info) ->
 -spec user_receive_packet({tuple() | drop, ejabberd_c2s:state()}) ->
           {tuple() | drop, ejabberd_c2s:state()} | {stop, {drop, ejabberd_c2s:state()}}.
 user_receive_packet({Packet, State}) when element(1, Packet) == message ->
-    case get(?MODULE) of
-        undefined ->
+    case service_of(xmpp:get_from(Packet)) of
+        none ->
             {Packet, State};
-        #session{} ->
-            {_, Service, _} = jid:tolower(xmpp:get_from(Packet)),
+        Service ->
             case event_of(elements(Packet)) of
                 {ok, Node} ->
                     case get({?MODULE, Service, Node}) of
@@ -297,6 +339,28 @@ user_receive_packet({Packet, State}) when element(1, Packet) == message ->
     end;
 user_receive_packet(Acc) ->
     Acc.
+
+%% A service of which this session has had a subscription.
+-spec service_of(jid:jid() | undefined) -> binary() | none.
+service_of(undefined) ->
+    none;
+service_of(JID) ->
+    case jid:tolower(JID) of
+        {<<>>, Service, <<>>} ->
+            case get({?MODULE, Service}) of
+                undefined -> none;
+                known -> Service
+            end;
+        _ ->
+            none
+    end.
+
+%% Before the session is waited for, which may take a while.
+-spec c2s_terminated(ejabberd_c2s:state(), term()) -> ejabberd_c2s:state().
+c2s_terminated(State, _Reason) ->
+    [try pubsub_fanout:leave(Fanout) catch exit:_ -> ok end
+     || {{?MODULE, _, _}, #served{fanout = Fanout}} <- get()],
+    State.
 
 %% The node of an event.  Of the last item, which has been asked for, there is none.
 -spec event_of([#xmlel{}]) -> {ok, Node :: binary()} | none.
@@ -388,50 +452,66 @@ ask(Function, IQ, Request) ->
 %% The session joins first, so whoever takes the subscription away finds it here or there.
 subscribe(IQ, Request, Node, JID, #session{jid = JID, target = Target}) ->
     Service = service(IQ),
+    Ask = fun() -> ask(process_pubsub, IQ, Request) end,
     case node(Service, Node) of
         {ok, Index, _Type, Options} ->
-            Present = proplists:get_value(presence_based_delivery, Options, false),
-            Ask = fun() -> ask(process_pubsub, IQ, Request) end,
-            case get({?MODULE, Service, Node}) of
-                #served{index = Index} = Served ->
+            case {get({?MODULE, Service, Node}), is_for_all(Options)} of
+                {#served{index = Index} = Served, _} ->
                     %% Once more: to hear the last item, perhaps.
-                    answer(Served, fun() -> lend(JID, Served, Ask) end);
-                _ when Present ->
-                    Ask();
-                _ ->
-                    {ok, Fanout} = join({Service, Node, Index}, JID, Target),
-                    subscribe(Ask, Service, Node, Index, JID, Fanout)
+                    answer(Served, fun() -> lend(JID, Served, Ask) end, Ask);
+                {_, true} ->
+                    case join({Service, Node, Index}, JID, Target) of
+                        {ok, Fanout} -> subscribe(IQ, Ask, Node, Index, JID, Fanout);
+                        gone -> Ask()
+                    end;
+                {_, false} ->
+                    Ask()
             end;
         none ->
-            ask(process_pubsub, IQ, Request)
+            Ask()
     end;
 subscribe(IQ, Request, _Node, _JID, _Session) ->
     ask(process_pubsub, IQ, Request).
 
-subscribe(Ask, Service, Node, Index, JID, Fanout) ->
-    Answer = try Ask()
-             catch Class:Reason:Trace ->
-                     pubsub_fanout:leave(Fanout),
-                     erlang:raise(Class, Reason, Trace)
-             end,
-    case taken_over(Answer, Index, JID) of
-        {ok, SubId} ->
-            subscribed(Answer, Service, Node, Index, Fanout, SubId);
-        no ->
-            pubsub_fanout:leave(Fanout),
-            Answer
-    end.
+%% Whether events go to each subscriber, whatever else is known of him.
+-spec is_for_all(list()) -> boolean().
+is_for_all(Options) ->
+    not proplists:get_value(presence_based_delivery, Options, false)
+        andalso not proplists:get_value(broadcast_all_resources, Options, false).
 
-subscribed(Answer, Service, Node, Index, Fanout, SubId) ->
-    case pubsub_fanout:confirm(Fanout, SubId) of
-        ok ->
+subscribe(IQ, Ask, Node, Index, JID, Fanout) ->
+    try confirmed(Ask(), Index, JID, Fanout) of
+        {ok, SubId, Answer} ->
+            Service = service(IQ),
             forget(Service, Node, any_other(Service, Node)),
+            put({?MODULE, Service}, known),
             put({?MODULE, Service, Node},
                 #served{index = Index, subid = SubId, fanout = Fanout,
                         monitor = monitor(process, Fanout)}),
             written(Answer, Fanout);
         gone ->
+            %% It was subscribed, and has been put out already.
+            xmpp:make_error(IQ, xmpp:err_not_allowed());
+        {no, Answer} ->
+            pubsub_fanout:leave(Fanout),
             Answer
+    catch
+        Class:Reason:Trace ->
+            try pubsub_fanout:leave(Fanout) catch exit:_ -> ok end,
+            erlang:raise(Class, Reason, Trace)
+    end.
+
+-spec confirmed(iq(), mod_pubsub:nodeIdx(), jid:ljid(), pid()) ->
+          {ok, SubId :: binary(), iq()} | gone | {no, iq()}.
+confirmed(Answer, Index, JID, Fanout) ->
+    case taken_over(Answer, Index, JID) of
+        {ok, SubId} ->
+            case pubsub_fanout:confirm(Fanout, SubId) of
+                ok -> {ok, SubId, Answer};
+                gone -> gone
+            end;
+        no ->
+            {no, Answer}
     end.
 
 %% A node of the same name that was deleted, of which the session has not been told yet.
@@ -441,23 +521,29 @@ any_other(Service, Node) ->
         undefined -> none
     end.
 
--spec join(key(), jid:ljid(), pubsub_outlet:target()) -> {ok, pid()}.
+%% gone: the node is not there any more.
+-spec join(key(), jid:ljid(), pubsub_outlet:target()) -> {ok, pid()} | gone.
 join({Service, _, _} = Key, JID, Target) ->
     Host = ejabberd_router:host_of_route(Service),
-    {ok, Fanout} = case whereis_fanout(Host, Key) of
-                       {ok, _} = Found -> Found;
-                       none -> gen_server:call(server(Host), {fanout, Key}, infinity)
-                   end,
-    try pubsub_fanout:join(Fanout, JID, Target) of
-        ok -> {ok, Fanout}
-    catch
-        exit:_ -> join_anew(Host, Key, JID, Target)  % it has just ended, with nothing to do
+    case whereis_fanout(Host, Key) of
+        {ok, Fanout} ->
+            try pubsub_fanout:join(Fanout, JID, Target) of
+                ok -> {ok, Fanout}
+            catch
+                exit:_ -> join_anew(Host, Key, JID, Target)  % it has just ended
+            end;
+        none ->
+            join_anew(Host, Key, JID, Target)
     end.
 
 join_anew(Host, Key, JID, Target) ->
-    {ok, Fanout} = gen_server:call(server(Host), {fanout, Key}, infinity),
-    ok = pubsub_fanout:join(Fanout, JID, Target),
-    {ok, Fanout}.
+    case gen_server:call(server(Host), {fanout, Key}, infinity) of
+        {ok, Fanout} ->
+            ok = pubsub_fanout:join(Fanout, JID, Target),
+            {ok, Fanout};
+        gone ->
+            gone
+    end.
 
 %% no: mod_pubsub has not subscribed it, or it is to wait, or has been taken away already.
 -spec taken_over(iq(), mod_pubsub:nodeIdx(), jid:ljid()) -> {ok, SubId :: binary()} | no.
@@ -472,65 +558,82 @@ taken_over(Answer, Index, JID) ->
 
 unsubscribe(IQ, Request, Node, JID, #session{jid = JID}) ->
     Service = service(IQ),
-    case get({?MODULE, Service, Node}) of
-        #served{fanout = Fanout} = Served ->
-            Answer = lend(JID, Served, fun() -> ask(process_pubsub, IQ, Request) end),
-            xmpp:get_type(Answer) == result
-                andalso begin
-                            pubsub_fanout:leave(Fanout),
-                            forget(Service, Node, Fanout)
-                        end,
-            Answer;
-        undefined ->
-            ask(process_pubsub, IQ, Request)
+    Ask = fun() -> ask(process_pubsub, IQ, Request) end,
+    case served(Service, Node) of
+        {ok, #served{fanout = Fanout} = Served, _} ->
+            Unsubscribe = fun() ->
+                                  Answer = lend(JID, Served, Ask),
+                                  xmpp:get_type(Answer) == result
+                                      andalso begin
+                                                  pubsub_fanout:leave(Fanout),
+                                                  forget(Service, Node, Fanout)
+                                              end,
+                                  Answer
+                          end,
+            answer(Served, Unsubscribe, Ask);
+        none ->
+            Ask()
     end;
 unsubscribe(IQ, Request, _Node, _JID, _Session) ->
     ask(process_pubsub, IQ, Request).
 
+%% Subscribers may read where others may not, even when the node was closed after they came.
 items(IQ, Request, Node, #session{jid = JID}) ->
-    Service = service(IQ),
-    case get({?MODULE, Service, Node}) of
-        #served{} = Served ->
-            answer(Served,
-                   fun() -> ask_as_subscriber(JID, Service, Node, Served, access_model, authorize,
-                                              fun() -> ask(process_pubsub, IQ, Request) end)
-                   end);
-        undefined ->
-            ask(process_pubsub, IQ, Request)
+    Ask = fun() -> ask(process_pubsub, IQ, Request) end,
+    case served(service(IQ), Node) of
+        {ok, Served, Options} ->
+            case proplists:get_value(access_model, Options) of
+                open -> answer(Served, Ask, Ask);
+                _ -> answer(Served, fun() -> lend(JID, Served, Ask) end, Ask)
+            end;
+        none ->
+            Ask()
     end.
 
+%% To some nodes subscribers publish.
 publish(IQ, Request, Node, #session{jid = JID}) ->
-    Service = service(IQ),
-    case get({?MODULE, Service, Node}) of
-        #served{} = Served ->
-            ask_as_subscriber(JID, Service, Node, Served, publish_model, subscribers,
-                              fun() -> ask(process_pubsub, IQ, Request) end);
-        undefined ->
-            ask(process_pubsub, IQ, Request)
-    end.
-
-%% Some nodes are for subscribers.
-ask_as_subscriber(JID, Service, Node, Served, Option, Value, Ask) ->
-    case node(Service, Node) of
-        {ok, _, _, Options} ->
-            case proplists:get_value(Option, Options) of
-                Value -> lend(JID, Served, Ask);
+    Ask = fun() -> ask(process_pubsub, IQ, Request) end,
+    case served(service(IQ), Node) of
+        {ok, Served, Options} ->
+            case proplists:get_value(publish_model, Options) of
+                subscribers -> answer(Served, fun() -> lend(JID, Served, Ask) end, Ask);
                 _ -> Ask()
             end;
         none ->
             Ask()
     end.
 
-%% The session holds its events until it has written the answer.
-answer(#served{fanout = Fanout}, Ask) ->
+%% What the session has subscribed to, if it is the node that there is now.
+-spec served(binary(), binary()) -> {ok, #served{}, Options :: list()} | none.
+served(Service, Node) ->
+    case get({?MODULE, Service, Node}) of
+        #served{index = Index} = Served ->
+            case node(Service, Node) of
+                {ok, Index, _, Options} -> {ok, Served, Options};
+                _ -> none
+            end;
+        undefined ->
+            none
+    end.
+
+%% The session holds its events until it has written the answer.  If it is no member any more, or is
+%% about to hear that all has ended, it is a stranger.
+-spec answer(#served{}, fun(() -> iq()), fun(() -> iq())) -> iq() | ignore.
+answer(#served{fanout = Fanout}, AskAsMember, Ask) ->
     try pubsub_fanout:hold(Fanout) of
         ok ->
-            Answer = try Ask()
-                     after pubsub_fanout:known(Fanout)
+            Answer = try AskAsMember()
+                     catch Class:Reason:Trace ->
+                             pubsub_fanout:known(Fanout),
+                             pubsub_fanout:release(Fanout),
+                             erlang:raise(Class, Reason, Trace)
                      end,
-            written(Answer, Fanout)
+            pubsub_fanout:known(Fanout),
+            written(Answer, Fanout);
+        gone ->
+            Ask()
     catch
-        exit:_ -> Ask()  % the session is about to hear that it has ended
+        exit:{_, {gen_server, call, _}} -> Ask()
     end.
 
 %% What is sent to oneself is written in the order in which it was sent.
@@ -540,15 +643,13 @@ written(Answer, Fanout) ->
     self() ! {?MODULE, release, Fanout},
     ignore.
 
-%% All subscriptions of the user's sessions, and those that mod_pubsub has.
-subscriptions(IQ, Request, Node, #session{jid = {User, Host, _}}) ->
+%% Those of this session, and those that mod_pubsub has of the user.
+subscriptions(IQ, Request, Node, #session{jid = JID}) ->
     Answer = ask(process_pubsub, IQ, Request),
     Service = service(IQ),
-    Pattern = {{{{User, Host, '_'}, {Service, '_', '_'}}, '_', '_'}, [], ['$_']},
     add_children(Answer, <<"subscriptions">>,
                  [subscription(JID, SubId, [{<<"node">>, Each} || Node == <<>>])
-                  || {{JID, {_, Each, _}}, SubId, _}
-                         <- ets:select(subscriptions(ejabberd_router:host_of_route(Service)), [Pattern]),
+                  || {{?MODULE, Of, Each}, #served{subid = SubId}} <- get(), Of == Service,
                      Node == <<>> orelse Node == Each]).
 
 %%% What the owner asks of mod_pubsub
@@ -562,14 +663,16 @@ process_pubsub_owner(IQ) ->
         {Type, #xmlel{children = [#xmlel{name = Name, children = Children} = Child]}} ->
             Service = service(IQ),
             Node = fxml:get_tag_attr_s(<<"node">>, Child),
-            JIDs = fun() -> [subscriber(Each) || #xmlel{} = Each <- Children] end,
+            Wanted = fun() -> [{subscriber(Each), fxml:get_tag_attr_s(Name1, Each)}
+                               || #xmlel{} = Each <- Children, Name1 <- [state_name(Name)]] end,
             case {Type, Name, node(Service, Node)} of
                 {get, <<"subscriptions">>, {ok, Index, _, _}} ->
                     list_subscriptions(Ask(), {Service, Node, Index});
-                {set, <<"subscriptions">>, {ok, Index, _, _}} ->
-                    set_subscriptions(Ask, {Service, Node, Index}, JIDs());
+                {set, <<"subscriptions">>, {ok, Index, NodeType, _}} ->
+                    Owner = is_owner(Service, NodeType, Index, IQ),
+                    set_subscriptions(IQ, Ask, {Service, Node, Index}, Owner, Wanted());
                 {set, <<"affiliations">>, {ok, Index, NodeType, _}} ->
-                    set_affiliations(Ask(), {Service, Node, Index}, NodeType, JIDs());
+                    set_affiliations(IQ, Ask(), {Service, Node, Index}, NodeType, Wanted());
                 {set, <<"configure">>, {ok, Index, _, _}} ->
                     configure(Ask(), {Service, Node, Index});
                 _ ->
@@ -578,6 +681,14 @@ process_pubsub_owner(IQ) ->
         _ ->
             Ask()
     end.
+
+state_name(<<"subscriptions">>) -> <<"subscription">>;
+state_name(<<"affiliations">>) -> <<"affiliation">>;
+state_name(_) -> <<>>.
+
+is_owner(Service, Type, Index, IQ) ->
+    {result, owner} == mod_pubsub:node_action(Service, Type, get_affiliation,
+                                              [Index, jid:remove_resource(xmpp:get_from(IQ))]).
 
 list_subscriptions(Answer, {Service, _, _} = Key) ->
     Known = [jid:encode(Each) || Each <- all_own(Service)],
@@ -588,26 +699,43 @@ list_subscriptions(Answer, {Service, _, _} = Key) ->
                  [subscription(JID, SubId, []) || {JID, SubId} <- subscribers(Key)]).
 
 %% Whom mod_pubsub has not subscribed any more, or otherwise, is not served any more.
-set_subscriptions(Ask, {_, _, Index} = Key, JIDs) ->
+set_subscriptions(_IQ, Ask, _Key, false, _Wanted) ->
+    Ask();
+set_subscriptions(IQ, Ask, {_, _, Index} = Key, true, Wanted) ->
+    JIDs = [JID || {JID, _} <- Wanted],
     Lent = [{JID, SubId} || {JID, SubId} <- subscribers(Key), lists:member(JID, JIDs)],
     lists:foreach(fun({JID, SubId}) -> write_state(JID, Index, SubId) end, Lent),
-    Answer = Ask(),
-    drop(Key, [JID || {JID, _} <- Lent, not taken_back(JID, Index)]),
-    Answer.
+    Answer = try Ask()
+             after lists:foreach(fun({JID, _}) -> taken_back(JID, Index) end, Lent)
+             end,
+    case xmpp:get_type(Answer) of
+        result -> dropped(IQ, Answer, Key, [JID || {JID, State} <- Wanted, State /= <<"subscribed">>],
+                          fun(_) -> ok end);
+        error -> Answer
+    end.
 
 %% mod_pubsub lets those stay subscribed whom it would not let in any more.
-set_affiliations(Answer, {Service, Node, Index} = Key, Type, JIDs) ->
+set_affiliations(IQ, Answer, {Service, Node, Index} = Key, Type, Wanted) ->
     case xmpp:get_type(Answer) of
         result ->
-            Bare = lists:usort([jid:remove_resource(JID) || JID <- JIDs]),
+            Bare = lists:usort([jid:remove_resource(JID) || {JID, _} <- Wanted]),
             Out = [JID || JID <- Bare, is_shut_out(Service, Node, Type, Index, JID)],
-            Dropped = [JID || {JID, _} <- subscribers(Key), lists:member(jid:remove_resource(JID), Out)],
-            drop(Key, Dropped),
-            lists:foreach(fun(JID) -> tell_unsubscribed(Service, Node, JID) end, Dropped);
+            dropped(IQ, Answer, Key, Out,
+                    fun(JID) -> tell_unsubscribed(Service, Node, JID) end);
         error ->
-            ok
-    end,
-    Answer.
+            Answer
+    end.
+
+%% The owner is told if some could not be reached, and may ask again.
+dropped(IQ, Answer, Key, JIDs, Tell) ->
+    {Dropped, IsAll} = drop(Key, JIDs),
+    lists:foreach(Tell, Dropped),
+    case IsAll of
+        true -> Answer;
+        false ->
+            Text = <<"A server of the cluster has not answered: its sessions may hear events on">>,
+            xmpp:make_error(IQ, xmpp:err_remote_server_timeout(Text, xmpp:get_lang(IQ)))
+    end.
 
 is_shut_out(Service, Node, Type, Index, JID) ->
     {ok, _, _, Options} = node(Service, Node),
@@ -631,8 +759,7 @@ tell_unsubscribed(Service, Node, JID) ->
 configure(Answer, {Service, Node, _} = Key) ->
     case node(Service, Node) of
         {ok, _, _, Options} ->
-            proplists:get_value(presence_based_delivery, Options, false)
-                andalso [end_session(JID) || {JID, _} <- subscribers(Key)];
+            is_for_all(Options) orelse everywhere(end_sessions_here, [Service, Key]);
         none ->
             ok
     end,
@@ -747,40 +874,58 @@ status(Service, IQ) ->
 %%% The cluster: each node serves the sessions that are connected to it
 
 %% An event crosses to a node once, and is there when this returns.
--spec on(node(), atom(), list()) -> term().
+-spec on(node(), atom(), list()) -> {ok, term()} | error.
 on(Node, Function, Args) when Node == node() ->
-    apply(?MODULE, Function, Args);
+    {ok, apply(?MODULE, Function, Args)};
 on(Node, Function, Args) ->
-    try erpc:call(Node, ?MODULE, Function, Args, ?REMOTE_LIMIT)
-    catch Class:Reason -> ?LOG_ERROR("~ts of ~ts: ~p", [Function, Node, {Class, Reason}])
+    try {ok, erpc:call(Node, ?MODULE, Function, Args, ?REMOTE_LIMIT)}
+    catch Class:Reason ->
+            ?LOG_ERROR("~ts of ~ts: ~p", [Function, Node, {Class, Reason}]),
+            error
     end.
 
--spec everywhere(atom(), list()) -> [term()].
+-spec everywhere(atom(), list()) -> [{ok, term()} | error].
 everywhere(Function, Args) ->
     [on(Node, Function, Args) || Node <- ejabberd_cluster:get_nodes()].
 
 -spec subscribers(key()) -> [{jid:ljid(), SubId :: binary()}].
 subscribers({Service, _, _} = Key) ->
-    lists:append([Found || Found <- everywhere(subscribers_here, [Service, Key]), is_list(Found)]).
+    lists:usort(lists:append([Found || {ok, Found} <- everywhere(subscribers_here, [Service, Key])])).
 
+%% Those that have been confirmed.
 -spec subscribers_here(binary(), key()) -> [{jid:ljid(), binary()}].
 subscribers_here(Service, Key) ->
-    Table = subscriptions(ejabberd_router:host_of_route(Service)),
-    [{JID, SubId} || {{JID, _}, SubId, _} <- ets:match_object(Table, {{'_', Key}, '_', '_'})].
+    with_fanout(Service, Key, fun pubsub_fanout:members/1).
 
--spec drop(key(), [jid:ljid()]) -> ok.
+%% Those that were there; and whether all servers have been reached.
+-spec drop(key(), [jid:ljid()]) -> {[jid:ljid()], boolean()}.
 drop(_Key, []) ->
-    ok;
+    {[], true};
 drop({Service, _, _} = Key, JIDs) ->
-    everywhere(drop_here, [Service, Key, JIDs]),
-    ok.
+    Answers = everywhere(drop_here, [Service, Key, JIDs]),
+    {lists:append([Dropped || {ok, Dropped} <- Answers]), not lists:member(error, Answers)}.
 
--spec drop_here(binary(), key(), [jid:ljid()]) -> ok.
+-spec drop_here(binary(), key(), [jid:ljid()]) -> [jid:ljid()].
 drop_here(Service, Key, JIDs) ->
+    with_fanout(Service, Key, fun(Fanout) -> pubsub_fanout:drop(Fanout, JIDs) end).
+
+-spec with_fanout(binary(), key(), fun((pid()) -> list())) -> list().
+with_fanout(Service, Key, Function) ->
     case whereis_fanout(ejabberd_router:host_of_route(Service), Key) of
-        {ok, Fanout} -> try pubsub_fanout:drop(Fanout, JIDs) catch exit:_ -> ok end;
-        none -> ok
+        {ok, Fanout} ->
+            try Function(Fanout)
+            catch exit:_ -> []  % its sessions are about to end
+            end;
+        none ->
+            []
     end.
+
+%% They come again.
+-spec end_sessions_here(binary(), key()) -> ok.
+end_sessions_here(Service, Key) ->
+    Table = subscriptions(ejabberd_router:host_of_route(Service)),
+    lists:foreach(fun ejabberd_c2s:stop_async/1,
+                  ets:select(Table, [{{{Key, '_', '$1'}, '_'}, [], ['$1']}])).
 
 %%% Subscriptions as mod_pubsub has them
 
@@ -788,19 +933,16 @@ drop_here(Service, Key, JIDs) ->
 -spec lend(jid:ljid(), #served{}, fun(() -> iq())) -> iq().
 lend(JID, #served{index = Index, subid = SubId}, Ask) ->
     write_state(JID, Index, SubId),
-    Answer = Ask(),
-    taken_back(JID, Index),
-    Answer.
+    try Ask()
+    after taken_back(JID, Index)
+    end.
 
-%% Whether it was there to be taken back.
--spec taken_back(jid:ljid(), mod_pubsub:nodeIdx()) -> boolean().
+%% Unless it is something else now, to be decided by the owner, say.
+-spec taken_back(jid:ljid(), mod_pubsub:nodeIdx()) -> ok.
 taken_back(JID, Index) ->
     case mnesia:dirty_read(pubsub_state, {JID, Index}) of
-        [#pubsub_state{subscriptions = [{subscribed, _}]}] ->
-            forget_state(JID, Index),
-            true;
-        _ ->
-            false
+        [#pubsub_state{subscriptions = [{subscribed, _}]}] -> forget_state(JID, Index);
+        _ -> ok
     end.
 
 %% On all nodes of the cluster before it returns, as mod_pubsub does it.
@@ -831,6 +973,13 @@ node(Service, Node) ->
     case mod_pubsub:tree_action(Service, get_node, [Service, Node]) of
         #pubsub_node{id = Index, type = Type, options = Options} -> {ok, Index, Type, Options};
         {error, _} -> none
+    end.
+
+-spec is_alive(binary(), binary(), mod_pubsub:nodeIdx()) -> boolean().
+is_alive(Service, Node, Index) ->
+    case node(Service, Node) of
+        {ok, Index, _, _} -> true;
+        _ -> false
     end.
 
 %%% Small things
@@ -879,14 +1028,6 @@ all_own(Service) ->
 service(IQ) ->
     {_, Service, _} = jid:tolower(xmpp:get_to(IQ)),
     Service.
-
--spec end_session(jid:ljid()) -> ok.
-end_session({User, Host, Resource}) ->
-    case ejabberd_sm:get_session_pid(User, Host, Resource) of
-        none -> ok;
-        Session -> ejabberd_c2s:stop_async(Session)
-    end,
-    ok.
 
 -spec elements(tuple()) -> [#xmlel{}].
 elements(Packet) ->

@@ -9,8 +9,8 @@
 %%% Events and answers of mod_pubsub come to a session by different ways, so a session *holds* its
 %%% events while it is being answered: they wait here until it has said that the answer is written.
 %%% And while it reads what the answer will be no event is handed out to anybody: those from before
-%%% are in the answer, and those that come after it are news.  (Who publishes waits; an event never
-%%% waits for those who begin to read after it.)
+%%% are in the answer, and those that come after it are news.  So readers and events take turns: a few
+%%% who read at once, the events that wait, the next few.  Who publishes waits for one such turn.
 -module(pubsub_fanout).
 
 -behaviour(gen_server).
@@ -20,6 +20,8 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -define(IDLE, timer:seconds(60)).   % without a member; then it asks to end
+-define(READ_LIMIT, timer:seconds(10)).
+-define(SWEEP_LIMIT, timer:seconds(5)).
 -define(SWEEP_EVENTS, 200).         % so often is looked who does not read
 -define(SWEEP_BYTES, 1000000).
 
@@ -41,8 +43,11 @@
                 members = #{} :: #{pid() => #member{}},
                 ready = #{} :: #{pid() => pubsub_outlet:target()},  % for whom nothing waits
                 writers = #{} :: #{pid() => pid()},   % whose sockets we write to, and their sessions
-                readers = #{} :: #{pid() => true},
-                queue = queue:new() :: queue:queue(), % who waits for readers, or for such an event
+                owed = #{} :: #{pid() => pos_integer()},  % answers by writers to who has left
+                readers = #{} :: #{pid() => Deadline :: reference()},
+                turn = reads :: reads | writes,       % whose it is next
+                reads = queue:new() :: queue:queue(), % who wait for their turn
+                writes = queue:new() :: queue:queue(),
                 nobody :: pid(),
                 sizes = [] :: [non_neg_integer()],    % of the latest events, in bytes
                 sweeper = none :: none | reference(),
@@ -51,8 +56,8 @@
 
 %%% What others call
 
-%% key names the node; owner is asked to end it when it is idle; each member is {{JID, key}, SubId,
-%% Pid} in the table, which is public and may belong to many.
+%% key names the node; owner is asked to end it when it is idle; each member is {{key, JID, Session},
+%% SubId} in the table, which is public and may belong to many.
 -spec start_link(#{key := term(), owner := pid(), table := ets:tid() | atom(),
                    limits := pubsub_outlet:limits(), idle => timeout()}) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
@@ -73,8 +78,8 @@ confirm(Fanout, SubId) ->
 leave(Fanout) ->
     gen_server:call(Fanout, leave, infinity).
 
-%% Keep the caller's events back from now on.  It is to read.
--spec hold(pid()) -> ok.
+%% Keep the caller's events back from now on.  It is to read.  gone: it is no member any more.
+-spec hold(pid()) -> ok | gone.
 hold(Fanout) ->
     gen_server:call(Fanout, hold, infinity).
 
@@ -93,11 +98,13 @@ release(Fanout) ->
 event(Fanout, Event) ->
     gen_server:call(Fanout, {event, Event}, infinity).
 
-%% Take sessions away; each is told {pubsub_fanout, ended, Key, Fanout}.
--spec drop(pid(), [jid:ljid()]) -> ok.
+%% Take sessions away, by their JIDs or all that have a bare one, when nobody reads; each is told
+%% {pubsub_fanout, ended, Key, Fanout}.  Returns the JIDs of those that were there.
+-spec drop(pid(), [jid:ljid()]) -> [jid:ljid()].
 drop(Fanout, JIDs) ->
     gen_server:call(Fanout, {drop, JIDs}, infinity).
 
+%% Those that have been confirmed.
 -spec members(pid()) -> [{jid:ljid(), SubId :: binary()}].
 members(Fanout) ->
     gen_server:call(Fanout, members, infinity).
@@ -124,29 +131,27 @@ init(#{key := Key, owner := Owner, table := Table, limits := Limits} = Options) 
                 nobody = pubsub_outlet:nobody()}, Idle}.
 
 handle_call({event, _} = Event, From, State) ->
-    take_turn(Event, From, State);
+    noreply(write_turn(Event, From, State));
+handle_call({drop, _} = Drop, From, State) ->
+    noreply(write_turn(Drop, From, State));
 handle_call({join, _, _} = Join, From, State) ->
-    take_turn(Join, From, State);
+    noreply(read_turn(Join, From, State));
 handle_call(hold, From, State) ->
-    take_turn(hold, From, State);
+    noreply(read_turn(hold, From, State));
 handle_call({confirm, SubId}, {Session, _}, #state{members = Members} = State) ->
     case Members of
         #{Session := Member} ->
             Confirmed = Member#member{subid = SubId},
-            note(Confirmed, State),
-            reply(ok, has_read(Session, State#state{members = Members#{Session := Confirmed}}));
+            note(Session, Confirmed, State),
+            reply(ok, go_on(has_read(Session, State#state{members = Members#{Session := Confirmed}})));
         _ ->
             reply(gone, State)
     end;
 handle_call(leave, {Session, _}, State) ->
-    reply(ok, remove(Session, State));
-handle_call({drop, JIDs}, _From, #state{members = Members} = State) ->
-    Dropped = [Session || {Session, #member{jid = JID}} <- maps:to_list(Members),
-                          lists:member(JID, JIDs)],
-    tell_ended(Dropped, State),
-    reply(ok, lists:foldl(fun remove/2, State, Dropped));
+    reply(ok, go_on(leave_owing(Session, State)));
 handle_call(members, _From, #state{members = Members} = State) ->
-    reply([{JID, SubId} || #member{jid = JID, subid = SubId} <- maps:values(Members)], State);
+    reply([{JID, SubId} || #member{jid = JID, subid = SubId} <- maps:values(Members), SubId /= <<>>],
+          State);
 handle_call(end_if_idle, _From, #state{members = Members} = State) when map_size(Members) == 0 ->
     {stop, normal, ended, State};
 handle_call(end_if_idle, _From, State) ->
@@ -156,10 +161,10 @@ handle_call(stop, _From, #state{members = Members} = State) ->
     {stop, normal, ok, State}.
 
 handle_cast({known, Session}, State) ->
-    noreply(has_read(Session, State));
+    noreply(go_on(has_read(Session, State)));
 handle_cast({release, Session}, #state{members = Members} = State) ->
     case Members of
-        #{Session := #member{holds = 1} = Member} -> noreply(let_go(Session, Member, State));
+        #{Session := #member{holds = 1} = Member} -> noreply(go_on(let_go(Session, Member, State)));
         #{Session := #member{holds = Holds} = Member} when Holds > 1 ->
             noreply(place(Session, Member#member{holds = Holds - 1}, State));
         _ -> noreply(State)
@@ -170,11 +175,21 @@ handle_cast({limit, Limits}, State) ->
 handle_info({'DOWN', Sweeper, process, _, _}, #state{sweeper = Sweeper} = State) ->
     noreply(State#state{sweeper = none});
 handle_info({'DOWN', _, process, Session, _}, State) ->
-    noreply(remove(Session, State));
+    noreply(go_on(remove(Session, State)));
+handle_info({timeout, Deadline, {reading, Session}}, #state{readers = Readers} = State) ->
+    case Readers of
+        #{Session := Deadline} ->
+            #{Session := #member{jid = JID, target = Target}} = State#state.members,
+            pubsub_outlet:cut(Session, JID, Target, "which has been reading for too long"),
+            noreply(go_on(remove(Session, State)));
+        _ ->
+            noreply(State)
+    end;
 handle_info({text_reply, Writer}, #state{writers = Writers, members = Members} = State) ->
     case Writers of
-        #{Writer := Session} -> noreply(place(Session, written(map_get(Session, Members)), State));
-        _ -> noreply(State)
+        #{Writer := Session} ->
+            noreply(place(Session, written(map_get(Session, Members)), State));
+        _ -> noreply(has_paid(Writer, State))
     end;
 handle_info({'EXIT', Owner, Reason}, #state{owner = Owner} = State) ->
     {stop, Reason, State};
@@ -185,7 +200,8 @@ handle_info(_Info, State) ->  % what a socket has answered later, for one
     noreply(State).
 
 terminate(_Reason, #state{table = Table, key = Key, members = Members}) ->
-    try [ets:delete(Table, {JID, Key}) || #member{jid = JID} <- maps:values(Members)]
+    try [ets:delete(Table, {Key, JID, Session})
+         || {Session, #member{jid = JID}} <- maps:to_list(Members)]
     catch error:badarg -> ok  % the table has gone first
     end,
     ok.
@@ -204,67 +220,113 @@ noreply(State) ->
 
 %%% Readers and events take turns
 
-take_turn(What, {Process, _} = From, #state{readers = Readers, queue = Queue} = State) ->
-    %% Who reads and publishes at once would wait for itself.
-    case is_map_key(Process, Readers) orelse queue:is_empty(Queue) andalso may(What, State) of
-        true -> noreply(do(What, From, State));
-        false -> noreply(State#state{queue = queue:in({What, From}, Queue)})
+%% Who reads and publishes at once would wait for itself.
+write_turn(What, {Process, _} = From, #state{readers = Readers, writes = Writes} = State) ->
+    case is_map_key(Process, Readers) of
+        true -> go_on(do(What, From, State));
+        false -> go_on(State#state{writes = queue:in({What, From}, Writes)})
     end.
 
-may({event, _}, #state{readers = Readers}) -> map_size(Readers) == 0;
-may(_Read, _State) -> true.
+read_turn(What, From, #state{reads = Reads} = State) ->
+    go_on(State#state{reads = queue:in({What, From}, Reads)}).
+
+go_on(#state{turn = Turn, reads = Reads, writes = Writes, readers = Readers} = State) ->
+    case {queue:is_empty(Writes), queue:is_empty(Reads), map_size(Readers)} of
+        {false, NoReads, 0} when NoReads; Turn == writes ->
+            {{value, {What, From}}, Others} = queue:out(Writes),
+            Done = do(What, From, State#state{writes = Others}),
+            go_on(case queue:is_empty(Others) of
+                      true -> Done#state{turn = reads};
+                      false -> Done
+                  end);
+        {NoWrites, false, Reading} when NoWrites orelse Turn == reads ->
+            case Reading < erlang:system_info(schedulers_online) of
+                true ->
+                    {{value, {What, From}}, Others} = queue:out(Reads),
+                    go_on(do(What, From, State#state{reads = Others}));
+                false ->
+                    State#state{turn = writes}
+            end;
+        _ ->
+            State#state{turn = writes}
+    end.
 
 do({event, Event}, From, State) ->
     Dispatched = dispatch(Event, State),
     gen_server:reply(From, ok),
     sweep(Dispatched, byte_size(Event));
+do({drop, JIDs}, From, #state{members = Members} = State) ->
+    Dropped = [{Session, JID} || {Session, #member{jid = JID}} <- maps:to_list(Members),
+                                 lists:member(JID, JIDs)
+                                     orelse lists:member(jid:remove_resource(JID), JIDs)],
+    Sessions = [Session || {Session, _} <- Dropped],
+    tell_ended(Sessions, State),
+    gen_server:reply(From, lists:usort([JID || {_, JID} <- Dropped])),
+    lists:foldl(fun leave_owing/2, State, Sessions);
 do({join, JID, Target}, {Session, _} = From, State) ->
-    #state{members = Members, readers = Readers} = Others = remove(Session, State),
-    Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session)},
-    note(Member, State),
+    #state{members = Members, writers = Writers, owed = Owed} = Others = leave_owing(Session, State),
+    Writer = element(2, Target),
+    Late = maps:get(Writer, Owed, 0),
+    Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session),
+                     messages = Late, unwritten = queue:from_list(lists:duplicate(Late, 0))},
+    note(Session, Member, State),
     gen_server:reply(From, ok),
-    Others#state{members = Members#{Session => Member}, readers = Readers#{Session => true},
-                 writers = case Target of
-                               {socket, Writer, _} -> (Others#state.writers)#{Writer => Session};
-                               _ -> Others#state.writers
-                           end};
-do(hold, {Session, _} = From, #state{members = Members, readers = Readers} = State) ->
-    gen_server:reply(From, ok),
+    reading(Session, Others#state{members = Members#{Session => Member},
+                                  owed = maps:remove(Writer, Owed),
+                                  writers = case Target of
+                                                {socket, _, _} -> Writers#{Writer => Session};
+                                                _ -> Writers
+                                            end});
+do(hold, {Session, _} = From, #state{members = Members} = State) ->
     case Members of
         #{Session := #member{holds = Holds} = Member} ->
-            place(Session, Member#member{holds = Holds + 1},
-                  State#state{readers = Readers#{Session => true}});
+            gen_server:reply(From, ok),
+            place(Session, Member#member{holds = Holds + 1}, reading(Session, State));
         _ ->
+            gen_server:reply(From, gone),
             State
     end.
+
+reading(Session, #state{readers = Readers} = State) ->
+    Deadline = erlang:start_timer(?READ_LIMIT, self(), {reading, Session}),
+    State#state{readers = Readers#{Session => Deadline}}.
 
 has_read(Session, #state{readers = Readers} = State) ->
-    go_on(State#state{readers = maps:remove(Session, Readers)}).
-
-go_on(#state{queue = Queue} = State) ->
-    case queue:out(Queue) of
-        {{value, {What, From}}, Others} ->
-            case may(What, State) of
-                true -> go_on(do(What, From, State#state{queue = Others}));
-                false -> State
-            end;
-        {empty, _} ->
+    case maps:take(Session, Readers) of
+        {Deadline, Others} ->
+            erlang:cancel_timer(Deadline),
+            State#state{readers = Others};
+        error ->
             State
     end.
 
--spec note(#member{}, #state{}) -> true.
-note(#member{jid = JID, subid = SubId}, #state{table = Table, key = Key}) ->
-    ets:insert(Table, {{JID, Key}, SubId, self()}).
+-spec note(pid(), #member{}, #state{}) -> true.
+note(Session, #member{jid = JID, subid = SubId}, #state{table = Table, key = Key}) ->
+    ets:insert(Table, {{Key, JID, Session}, SubId}).
 
 -spec remove(pid(), #state{}) -> #state{}.
 remove(Session, #state{members = Members, ready = Ready, writers = Writers} = State) ->
     case maps:take(Session, Members) of
         {#member{jid = JID, monitor = Monitor, target = Target}, Others} ->
             demonitor(Monitor, [flush]),
-            ets:delete(State#state.table, {JID, State#state.key}),
+            ets:delete(State#state.table, {State#state.key, JID, Session}),
             has_read(Session, State#state{members = Others, ready = maps:remove(Session, Ready),
                                           writers = maps:remove(element(2, Target), Writers)});
         error ->
+            State
+    end.
+
+%% Who leaves may come again before all has been written that was put off.
+-spec leave_owing(pid(), #state{}) -> #state{}.
+leave_owing(Session, #state{members = Members, owed = Owed} = State) ->
+    case Members of
+        #{Session := #member{unwritten = Unwritten, target = Target}} ->
+            Left = remove(Session, State),
+            case queue:len(Unwritten) of
+                0 -> Left;
+                Count -> Left#state{owed = Owed#{element(2, Target) => Count}}
+            end;
+        _ ->
             State
     end.
 
@@ -306,11 +368,14 @@ more(Event, #member{messages = Messages, bytes = Bytes} = Member) ->
 %% The first of those that were not.
 -spec written(#member{}) -> #member{}.
 written(#member{unwritten = Unwritten, messages = Messages, bytes = Bytes} = Member) ->
-    case queue:out(Unwritten) of
-        {{value, Size}, Others} ->
-            Member#member{unwritten = Others, messages = Messages - 1, bytes = Bytes - Size};
-        {empty, _} ->
-            Member  % it has been one before, and has left meanwhile
+    {{value, Size}, Others} = queue:out(Unwritten),
+    Member#member{unwritten = Others, messages = Messages - 1, bytes = Bytes - Size}.
+
+-spec has_paid(pid(), #state{}) -> #state{}.
+has_paid(Writer, #state{owed = Owed} = State) ->
+    case Owed of
+        #{Writer := Count} when Count > 1 -> State#state{owed = Owed#{Writer := Count - 1}};
+        _ -> State#state{owed = maps:remove(Writer, Owed)}
     end.
 
 %% A session is ready when nothing waits for it, and cut when too much does.
@@ -318,7 +383,8 @@ written(#member{unwritten = Unwritten, messages = Messages, bytes = Bytes} = Mem
 place(Session, #member{messages = Messages, bytes = Bytes} = Member,
       #state{limits = #{messages := MaxMessages, bytes := MaxBytes}} = State)
   when Messages > MaxMessages; Bytes > MaxBytes ->
-    pubsub_outlet:cut(Session, Member#member.jid, Member#member.target, {Messages, Bytes}),
+    pubsub_outlet:cut(Session, Member#member.jid, Member#member.target,
+                      pubsub_outlet:not_read(Messages, Bytes)),
     remove(Session, State);
 place(Session, #member{holds = Holds, messages = Messages, target = Target} = Member,
       #state{members = Members, ready = Ready} = State) ->
@@ -357,17 +423,19 @@ sweep(#state{sweeper = none, members = Members, sizes = Sizes, limits = Limits} 
     Latest = lists:sublist([Size | Sizes], maps:get(messages, Limits) + 1),
     {_, Sweeper} = spawn_monitor(
                      fun() ->
+                             timer:kill_after(?SWEEP_LIMIT),
                              maps:foreach(fun(Session, Member) ->
                                                   look(Session, Member, Latest, Limits)
                                           end, Members)
                      end),
     State#state{sweeper = Sweeper, sizes = Latest, events = 0, bytes = 0};
-sweep(#state{sizes = Sizes} = State, Size) ->
-    State#state{sizes = [Size | Sizes]}.
+sweep(#state{sizes = Sizes, limits = Limits} = State, Size) ->
+    State#state{sizes = lists:sublist([Size | Sizes], maps:get(messages, Limits) + 1)}.
 
 -spec look(pid(), #member{}, [non_neg_integer()], pubsub_outlet:limits()) -> ok.
 look(Session, #member{jid = JID, target = Target}, Sizes, Limits) ->
     case pubsub_outlet:beyond(Target, Sizes, Limits) of
         no -> ok;
-        Waiting -> pubsub_outlet:cut(Session, JID, Target, Waiting)
+        {Messages, Bytes} ->
+            pubsub_outlet:cut(Session, JID, Target, pubsub_outlet:not_read(Messages, Bytes))
     end.

@@ -10,7 +10,8 @@
 %%% - a BOSH session takes {send_xml, {xmlstreamraw, Binary}}, and nobody need wait for its answer.
 -module(pubsub_outlet).
 
--export([of_stream/1, prepare/2, nobody/0, write/2, write_behind/2, settle/0, beyond/3, cut/4]).
+-export([of_stream/1, prepare/2, nobody/0, write/2, write_behind/2, settle/0, beyond/3, cut/4,
+         not_read/2]).
 
 -export_type([target/0, event/0, limits/0]).
 
@@ -40,15 +41,23 @@ of_stream(#{socket := Socket}) ->
 
 -spec of_websocket(pid()) -> target().
 of_websocket(Machine) ->
-    Parts = [Part || Part <- sys:get_state(Machine), is_tuple(Part)],
-    case [Each || Part <- Parts, {#ws{}, _} = Each <- tuple_to_list(Part)] of
+    try [Each || Part <- sys:get_state(Machine), is_tuple(Part),
+                 {#ws{}, _} = Each <- tuple_to_list(Part)] of
         [{#ws{sockmod = gen_tcp, socket = Socket}, Writer}] when is_port(Socket) ->
             {socket, Writer, Socket};
         [{#ws{}, Writer}] ->
             {websocket, Writer};
-        _ ->
-            {stream, self()}
+        [] ->
+            lost("no socket")
+    catch
+        Class:Reason -> lost({Class, Reason})
     end.
+
+%% It works, and slower; who administers ejabberd wants to know.
+-spec lost(term()) -> target().
+lost(Why) ->
+    ?LOG_ERROR("A WebSocket is written to by the long way: ~0p", [Why]),
+    {stream, self()}.
 
 %% Each form is made once, however many sessions there are.
 -spec prepare(binary(), pid()) -> event().
@@ -139,11 +148,10 @@ referred(Pid) ->
         undefined -> []
     end.
 
-%% End a session that does not read.  It may come again, and ask for what it has missed.
--spec cut(pid(), jid:ljid(), target(), {non_neg_integer(), non_neg_integer()}) -> ok.
-cut(Session, JID, Target, {Messages, Bytes}) ->
-    ?LOG_WARNING("Disconnecting ~ts, which does not read: ~b messages of ~b bytes are waiting",
-                 [jid:encode(JID), Messages, Bytes]),
+%% End a session.  It may come again, and ask for what it has missed.
+-spec cut(pid(), jid:ljid(), target(), Why :: iodata()) -> ok.
+cut(Session, JID, Target, Why) ->
+    ?LOG_WARNING("Disconnecting ~ts, ~ts", [jid:encode(JID), Why]),
     %% The process of a socket may be writing, for as long as it takes.
     case Target of
         {socket, Writer, _} -> exit(Writer, kill);
@@ -158,3 +166,7 @@ cut(Session, JID, Target, {Messages, Bytes}) ->
                   end
           end),
     ok.
+
+-spec not_read(non_neg_integer(), non_neg_integer()) -> iodata().
+not_read(Messages, Bytes) ->
+    io_lib:format("which does not read: ~b messages of ~b bytes are waiting", [Messages, Bytes]).

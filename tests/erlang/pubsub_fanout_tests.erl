@@ -15,7 +15,11 @@
          an_event_waits_until_those_who_read_have_read/1,
          an_event_does_not_wait_for_those_who_begin_to_read_after_it/1,
          who_dies_while_it_reads_holds_nobody_up/1,
-         who_is_dropped_while_it_reads_holds_nobody_up/1,
+         who_is_dropped_while_it_reads_is_dropped_when_it_has_read/1,
+         all_sessions_of_a_user_are_dropped_by_his_bare_jid/1,
+         an_event_comes_between_those_who_read/1,
+         a_session_that_is_replaced_leaves_the_other_one_there/1,
+         who_comes_again_hears_all_in_order_though_it_reads_late/1,
          who_publishes_while_it_reads_does_not_wait_for_itself/1,
          who_has_left_hears_nothing/1,
          who_was_dropped_is_told_so_and_cannot_confirm/1,
@@ -121,12 +125,55 @@ who_dies_while_it_reads_holds_nobody_up({Fanout, _}) ->
     wait(Publisher),
     equal([<<"1">>], texts(Socket)).
 
-who_is_dropped_while_it_reads_holds_nobody_up({Fanout, _}) ->
-    {Session, _} = subscriber(Fanout, <<"a">>, websocket),
+who_is_dropped_while_it_reads_is_dropped_when_it_has_read({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     ok = in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
+    Owner = working(fun() -> [_] = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]) end),
+    Before = pubsub_fanout:members(Fanout),
+    in(Session, fun() -> pubsub_fanout:known(Fanout) end),
+    wait(Owner),
+    gone = in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
+    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    [equal(1, length(Before)), equal([], pubsub_fanout:members(Fanout)), equal([], texts(Socket))].
+
+all_sessions_of_a_user_are_dropped_by_his_bare_jid({Fanout, _}) ->
+    _ = [subscriber(Fanout, Name, websocket) || Name <- [<<"a">>, <<"b">>]],
+    Dropped = pubsub_fanout:drop(Fanout, [{<<"a">>, <<"guests.localhost">>, <<>>}]),
+    [equal([jid(<<"a">>)], Dropped), equal(1, length(pubsub_fanout:members(Fanout)))].
+
+an_event_comes_between_those_who_read({Fanout, _}) ->
+    %% Many more want to read than may at once.
+    Sessions = [Session || Number <- lists:seq(1, 50),
+                           {Session, _} <- [subscriber(Fanout, integer_to_binary(Number), websocket)]],
+    Read = fun() ->
+                   ok = pubsub_fanout:hold(Fanout),
+                   receive go -> ok end,
+                   pubsub_fanout:known(Fanout),
+                   pubsub_fanout:release(Fanout)
+           end,
+    [Session ! {in, self(), Read} || Session <- Sessions],
     Publisher = publish(Fanout, [<<"1">>]),
-    ok = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]),
-    wait(Publisher).
+    pubsub_fanout:members(Fanout),
+    %% Those who read now go on; the event is next, whoever else waits.
+    AtOnce = erlang:system_info(schedulers_online),
+    {First, Others} = lists:split(AtOnce, lists:sort(fun is_reading/2, Sessions)),
+    [Session ! go || Session <- First],
+    wait(Publisher),
+    [Session ! go || Session <- Others],
+    [receive {done, Session, ok} -> ok end || Session <- Sessions].
+
+%% Who waits for its turn is in a call.
+is_reading(Session, _) ->
+    {current_function, Function} = process_info(Session, current_function),
+    Function /= {gen, do_call, 4}.
+
+a_session_that_is_replaced_leaves_the_other_one_there({Fanout, Table}) ->
+    {Old, _} = subscriber(Fanout, <<"a">>, websocket),
+    {New, _} = subscriber(Fanout, <<"a">>, websocket),
+    kill(Old),
+    [equal([{jid(<<"a">>), <<"id a">>}], pubsub_fanout:members(Fanout)),
+     equal([{{?KEY, jid(<<"a">>), New}, <<"id a">>}], ets:tab2list(Table)),
+     equal([jid(<<"a">>)], pubsub_fanout:drop(Fanout, [jid(<<"a">>)]))].
 
 who_publishes_while_it_reads_does_not_wait_for_itself({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
@@ -148,7 +195,7 @@ who_has_left_hears_nothing({Fanout, _}) ->
 who_was_dropped_is_told_so_and_cannot_confirm({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     {_, Other} = subscriber(Fanout, <<"b">>, websocket),
-    ok = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]),
+    [{<<"a">>, _, _}] = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]),
     ok = pubsub_fanout:event(Fanout, <<"1">>),
     [equal([{pubsub_fanout, ended, ?KEY, Fanout}], heard(Session)),
      equal(gone, in(Session, fun() -> pubsub_fanout:confirm(Fanout, <<"id">>) end)),
@@ -173,7 +220,7 @@ members_stand_in_the_table_as_long_as_they_are_members({Fanout, Table}) ->
     {Session, _} = subscriber(Fanout, <<"a">>, websocket),
     Before = ets:tab2list(Table),
     ok = in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
-    [equal([{{jid(<<"a">>), ?KEY}, <<"id a">>, Fanout}], Before),
+    [equal([{{?KEY, jid(<<"a">>), Session}, <<"id a">>}], Before),
      equal([], ets:tab2list(Table))].
 
 a_socket_that_does_not_read_is_closed_by_messages({Fanout, _}) ->
@@ -302,6 +349,21 @@ a_socket_that_reads_late_may_hold_events_meanwhile({Fanout, _}) ->
     [ok = pubsub_fanout:event(Fanout, Event) || Event <- Third],
     equal(First ++ Second ++ Third, frames(Page, 3000)).
 
+who_comes_again_hears_all_in_order_though_it_reads_late({Fanout, _}) ->
+    {Session, Writer, Page} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    [First, Second] = [events(2000) || _ <- [1, 2]],
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- First],
+    in(Session, fun() ->
+                        Socket = get(socket),
+                        pubsub_fanout:leave(Fanout),
+                        ok = pubsub_fanout:join(Fanout, jid(<<"a">>), {socket, Writer, Socket}),
+                        ok = pubsub_fanout:confirm(Fanout, <<"id">>),
+                        pubsub_fanout:release(Fanout)
+                end),
+    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Second],
+    equal(First ++ Second, frames(Page, 4000)).
+
 a_socket_that_is_never_read_is_closed({Fanout, _}) ->
     {_, Writer, _} = page(Fanout, <<"a">>),
     {_, _, Other} = page(Fanout, <<"b">>),
@@ -336,6 +398,7 @@ page(Fanout, Name) ->
     ok = gen_tcp:controlling_process(Socket, Writer),
     Session = session(),
     in(Session, fun() ->
+                        put(socket, Socket),
                         ok = pubsub_fanout:join(Fanout, jid(Name), {socket, Writer, Socket}),
                         ok = pubsub_fanout:confirm(Fanout, <<"id">>),
                         pubsub_fanout:release(Fanout)
@@ -418,10 +481,12 @@ hold(Session, Fanout) ->
 
 %% A process that hands events over, and ends; it has asked for the first by now.
 publish(Fanout, Events) ->
-    {Publisher, Monitor} = spawn_monitor(fun() -> [ok = pubsub_fanout:event(Fanout, Event)
-                                                   || Event <- Events]
-                                         end),
-    until_waiting(Publisher),
+    working(fun() -> [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events] end).
+
+%% A process that does something, and has begun to wait for it.
+working(Work) ->
+    {Process, Monitor} = spawn_monitor(Work),
+    until_waiting(Process),
     Monitor.
 
 until_waiting(Process) ->
