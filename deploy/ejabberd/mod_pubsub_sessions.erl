@@ -86,12 +86,14 @@ depends(_Host, _Opts) ->
 
 -spec mod_opt_type(atom()) -> econf:validator().
 mod_opt_type(access) -> econf:acl();
+mod_opt_type(items_in_memory) -> econf:bool();
 mod_opt_type(max_queue) -> econf:pos_int();
 mod_opt_type(max_queue_size) -> econf:pos_int().
 
 -spec mod_options(binary()) -> [{atom(), term()}].
 mod_options(_Host) ->
     [{access, none},
+     {items_in_memory, false},
      {max_queue, 5000},
      {max_queue_size, 10000000}].
 
@@ -111,11 +113,26 @@ mod_doc() ->
 init([Host, Opts]) ->
     case mod_pubsub_opt:db_type(Host) of
         mnesia ->
+            gen_mod:get_opt(items_in_memory, Opts) andalso keep_items_in_memory(),
             begin_serving(Host, Opts);
         Type ->
             ?LOG_ERROR("~ts: mod_pubsub's db_type is ~ts, and has to be mnesia: mod_pubsub serves all "
                        "subscriptions itself", [Host, Type]),
             ignore
+    end.
+
+%% mod_pubsub keeps items on the disc only, and reads all those of a node for the last one, or for a
+%% page of them.  Once changed they stay in memory, and on the disc as before.
+-spec keep_items_in_memory() -> ok.
+keep_items_in_memory() ->
+    case mnesia:table_info(pubsub_item, storage_type) of
+        disc_only_copies ->
+            case mnesia:change_table_copy_type(pubsub_item, node(), disc_copies) of
+                {atomic, ok} -> ok;
+                {aborted, Reason} -> ?LOG_ERROR("Items cannot be kept in memory: ~0p", [Reason])
+            end;
+        _ ->
+            ok
     end.
 
 begin_serving(Host, Opts) ->
