@@ -28,7 +28,17 @@ ERLANG_LIBRARIES = (
     "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
 )
 GUARD = ("mod_pubsub_guard",)
-SESSIONS = ("mod_pubsub_sessions", "pubsub_fanout", "pubsub_outlet")
+SESSIONS = (
+    "mod_pubsub_sessions",
+    "pubsub_requests",
+    "pubsub_owners",
+    "pubsub_address",
+    "pubsub_cluster",
+    "pubsub_rows",
+    "pubsub_stanzas",
+    "pubsub_fanout",
+    "pubsub_outlet",
+)
 
 
 def erlang_libraries() -> str:

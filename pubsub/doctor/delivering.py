@@ -30,8 +30,8 @@ def examine_fanout(site: Site) -> Iterator[Finding]:
             f"mod_pubsub_sessions is off: at {where!r} nobody answers: {error}",
             "Everything works without it, but ejabberd makes a copy of each event for each page: "
             "each delivery costs it several times as much (docs/performance.rst has the figures).",
-            "Compile deploy/ejabberd/mod_pubsub_sessions.erl and pubsub_fanout.erl, and load the "
-            "former in ejabberd.yml for the host of mod_pubsub, as deploy/ejabberd.yml does.",
+            "Compile deploy/ejabberd/mod_pubsub_sessions.erl and pubsub_*.erl beside it, and load "
+            "the former in ejabberd.yml for the host of mod_pubsub, as deploy/ejabberd.yml does.",
         )
         return
     yield fine(
