@@ -227,8 +227,30 @@ unsubscribe(IQ, Request, Node, JID, #session{jid = JID}) ->
         none ->
             Ask()
     end;
+unsubscribe(IQ, Request, Node, {User, Host, _} = JID, #session{jid = {User, Host, _}}) ->
+    unsubscribe_other(pubsub_stanzas:service(IQ), Node, JID, fun() -> ask(IQ, Request) end);
 unsubscribe(IQ, Request, _Node, _JID, _Session) ->
     ask(IQ, Request).
+
+%% Another session of the same user, perhaps one whose connection has broken.
+unsubscribe_other(Service, Node, JID, Ask) ->
+    case pubsub_rows:node(Service, Node) of
+        {ok, Index, _, _} ->
+            Key = {Service, Node, Index},
+            case lists:keyfind(JID, 1, pubsub_cluster:subscribers(Key)) of
+                {JID, SubId} ->
+                    pubsub_rows:write_state(JID, Index, SubId),
+                    Answer = try Ask()
+                             after pubsub_rows:taken_back(JID, Index)
+                             end,
+                    xmpp:get_type(Answer) == result andalso pubsub_cluster:drop(Key, [JID]),
+                    Answer;
+                false ->
+                    Ask()
+            end;
+        none ->
+            Ask()
+    end.
 
 %% Subscribers may read where others may not, even when the node was closed after they came.
 items(IQ, Request, Node, #session{jid = JID}) ->

@@ -65,7 +65,7 @@ def test_crowds_are_told(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_visitors_come_and_go_and_stay(tmp_path: Path):
+def test_visitors(tmp_path: Path):
     patterns = ["--only", "visits: BOSH, nginx, without", "--only", "memory: Web*nginx, without"]
     with start(tmp_path, "--quick", *patterns) as process:
         tables, progress = process.communicate(timeout=100)

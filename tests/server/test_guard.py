@@ -159,7 +159,8 @@ def crash(guarded: Guarded) -> str:
     """
     publisher = guarded.stream("localhost", "127.0.0.1")
     publisher.log_in("django", guarded.settings["XMPP_PASSWORD"], "crash")
-    create(publisher, "/guard/crash")
+    # The guest's subscription stays mod_pubsub's, on the disc.
+    create(publisher, "/guard/crash", presence_based_delivery="1")
     guest = guarded.stream(GUESTS)
     guest.log_in("crash")
     guest.request(subscribe(SERVICE, "/guard/crash", f"crash@{GUESTS}/page"))
@@ -191,7 +192,11 @@ def end(name: str, before: float | None = None, session: str = "") -> str:
     return iq("set", USERS, f'<end xmlns="{GUARD}" user="{name}" before="{before}" {sid}/>')
 
 
-def create(publisher: WebSocketStream, *names: str) -> None:
+def create(publisher: WebSocketStream, *names: str, **fields: str) -> None:
+    form = "".join(
+        f'<field var="pubsub#{field}"><value>{value}</value></field>'
+        for field, value in {"access_model": "open", **fields}.items()
+    )
     for name in names:
         publisher.ask(
             iq(
@@ -200,7 +205,7 @@ def create(publisher: WebSocketStream, *names: str) -> None:
                 pubsub(
                     f'<create node="{name}"/><configure><x xmlns="jabber:x:data" type="submit">'
                     f'<field var="FORM_TYPE"><value>{PUBSUB}#node_config</value></field>'
-                    '<field var="pubsub#access_model"><value>open</value></field></x></configure>'
+                    f"{form}</x></configure>"
                 ),
             )
         )

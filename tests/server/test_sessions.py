@@ -285,6 +285,23 @@ def test_who_subscribes_once_more_has_one_subscription(node, guest):
     assert [texts(visitor.hear()), texts(visitor.hear())] == [["Hello"], ["Goodbye"]]
 
 
+def test_a_user_unsubscribes_another_session_of_his(ejabberd, node):
+    """Two streams of alice; of the first she has lost sight."""
+    streams = []
+    for resource in ("lost", "new"):
+        stream = WebSocketStream(ejabberd.settings["PUBSUB_WEBSOCKET_URL"], USERS)
+        stream.log_in("alice", "alice's password", resource)
+        answer = stream.request(subscribe(SERVICE, node, f"{ALICE}/{resource}"))
+        assert answer.get("type") == "result"
+        streams.append(stream)
+    lost, new = streams
+    assert request(new, "set", unsubscribe(node, f"{ALICE}/lost")).get("type") == "result"
+    assert subscribers(node) == [f"{ALICE}/new"]
+    assert is_deaf(lost, node)
+    for stream in streams:
+        stream.vanish()
+
+
 @pytest.mark.parametrize("politely", [True, False])
 def test_a_session_that_ends_takes_its_subscriptions_along(node, guest, politely):
     visitor = guest(node)

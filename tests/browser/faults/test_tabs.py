@@ -18,7 +18,13 @@ def others(publisher):
 
 
 @pytest.fixture
-def tabs(demo, others):
+def idle(site):
+    """How many connections nginx keeps open to ejabberd for whoever comes next, over BOSH."""
+    return sockets(site)
+
+
+@pytest.fixture
+def tabs(demo, others, idle):
     first = demo()
     pages = [first, *(first.context.new_page() for _ in range(TABS - 1))]
     for page in pages[1:]:
@@ -34,7 +40,7 @@ def sockets(site):
     )
 
 
-def test_five_tabs_have_one_connection_and_all_are_right(tabs, editor, site, others):
+def test_five_tabs_have_one_connection_and_all_are_right(tabs, editor, site, others, idle):
     def all_are_right():
         for page in tabs:
             right(page, site)
@@ -42,7 +48,7 @@ def test_five_tabs_have_one_connection_and_all_are_right(tabs, editor, site, oth
     editor.stir("for five tabs")
     all_are_right()
     assert len(subscribers() - others) == 1
-    until(lambda: sockets(site) == 1, "there is one socket")
+    until(lambda: sockets(site) <= idle + 1, "there is one socket more, or some less are idle")
     site.stack.ejabberd.stop()  # in order: what it has acknowledged it keeps
     for page in tabs:
         uncertain(page)

@@ -126,9 +126,9 @@ def test_of_a_thousand_sessions_from_one_address_the_surplus_is_refused(stack, s
 
 
 def has_logged_a_login(stack, log):
-    """Whether the log tells of somebody who logs in now: in a rush Erlang's logger drops lines."""
+    """Whether the log tells of a wrong password now: in a rush Erlang's logger drops lines."""
     name = secrets.token_hex(8)
-    stream = WebSocketStream(stack.settings["PUBSUB_WEBSOCKET_URL"], GUESTS, NEIGHBOUR)
+    stream = WebSocketStream(stack.settings["PUBSUB_WEBSOCKET_URL"], "users.localhost", NEIGHBOUR)
     stream.ask(auth(name))
     stream.vanish()
     try:

@@ -293,6 +293,7 @@ def test_a_stream_that_is_cut_is_opened_again_and_leaves_one_subscription(
     proxy.cut(rst=rst)
     until(lambda: "Listening again" in reports[-1] if reports else False, "it listens again")
     assert "trying again in" in reports[0]
+    until(lambda: len(subscribers(nodes[0])) == 1, "one subscription is left")
     (after,) = subscribers(nodes[0])
     assert after not in before
     publish(nodes[1], "last")
