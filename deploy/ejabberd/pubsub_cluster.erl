@@ -58,8 +58,11 @@ join({Service, _, _} = Key, JID, Target) ->
 join_anew(Host, Key, JID, Target) ->
     case gen_server:call(server(Host), {fanout, Key}, infinity) of
         {ok, Fanout} ->
-            ok = pubsub_fanout:join(Fanout, JID, Target),
-            {ok, Fanout};
+            try pubsub_fanout:join(Fanout, JID, Target) of
+                ok -> {ok, Fanout}
+            catch
+                exit:_ -> gone  % and mod_pubsub serves it
+            end;
         gone ->
             gone
     end.

@@ -67,20 +67,32 @@ list_subscriptions(Answer, {Service, _, _} = Key) ->
       [pubsub_stanzas:subscription(JID, SubId, [])
        || {JID, SubId} <- pubsub_cluster:subscribers(Key)]).
 
-%% Whom mod_pubsub has not subscribed any more, or otherwise, is not served any more.
+%% Whom the owner puts out is not served any more before mod_pubsub is asked, so that he cannot lend
+%% his subscription meanwhile.  If it then refuses the request, his session ends: it comes again.
 set_subscriptions(_IQ, Ask, _Key, false, _Wanted) ->
     Ask();
 set_subscriptions(IQ, Ask, {_, _, Index} = Key, true, Wanted) ->
-    JIDs = [JID || {JID, _} <- Wanted],
-    Lent = [{JID, SubId} || {JID, SubId} <- pubsub_cluster:subscribers(Key), lists:member(JID, JIDs)],
+    Known = pubsub_cluster:subscribers(Key),
+    {Dropped, IsAll} = pubsub_cluster:drop(Key, [JID || {{_, _, Resource} = JID, State} <- Wanted,
+                                                        Resource /= <<>>, State /= <<"subscribed">>]),
+    Kept = [JID || {JID, <<"subscribed">>} <- Wanted, lists:keymember(JID, 1, Known)],
+    Lent = [{JID, proplists:get_value(JID, Known, <<"late">>)} || JID <- Dropped ++ Kept],
     lists:foreach(fun({JID, SubId}) -> pubsub_rows:write_state(JID, Index, SubId) end, Lent),
     Answer = try Ask()
              after lists:foreach(fun({JID, _}) -> pubsub_rows:taken_back(JID, Index) end, Lent)
              end,
     case xmpp:get_type(Answer) of
-        result -> dropped(IQ, Answer, Key, [JID || {JID, State} <- Wanted, State /= <<"subscribed">>],
-                          fun(_) -> ok end);
-        error -> Answer
+        result ->
+            answered(IQ, Answer, IsAll);
+        error ->
+            lists:foreach(fun end_session/1, Dropped),
+            Answer
+    end.
+
+end_session({User, Host, Resource}) ->
+    case ejabberd_sm:get_session_pid(User, Host, Resource) of
+        none -> ok;
+        Session -> ejabberd_c2s:stop_async(Session)
     end.
 
 %% mod_pubsub lets those stay subscribed whom it would not let in any more.
@@ -89,28 +101,26 @@ set_affiliations(IQ, Answer, {Service, Node, Index} = Key, Type, Wanted) ->
         result ->
             Bare = lists:usort([jid:remove_resource(JID) || {JID, _} <- Wanted]),
             Out = [JID || JID <- Bare, is_shut_out(Service, Node, Type, Index, JID)],
-            dropped(IQ, Answer, Key, Out,
-                    fun(JID) -> tell_unsubscribed(Service, Node, JID) end);
+            {Dropped, IsAll} = pubsub_cluster:drop(Key, Out),
+            lists:foreach(fun(JID) -> tell_unsubscribed(Service, Node, JID) end, Dropped),
+            answered(IQ, Answer, IsAll);
         error ->
             Answer
     end.
 
 %% The owner is told if some could not be reached, and may ask again.
-dropped(IQ, Answer, Key, JIDs, Tell) ->
-    {Dropped, IsAll} = pubsub_cluster:drop(Key, JIDs),
-    lists:foreach(Tell, Dropped),
-    case IsAll of
-        true -> Answer;
-        false ->
-            Text = <<"A server of the cluster has not answered: its sessions may hear events on">>,
-            xmpp:make_error(IQ, xmpp:err_remote_server_timeout(Text, xmpp:get_lang(IQ)))
-    end.
+answered(_IQ, Answer, true) ->
+    Answer;
+answered(IQ, _Answer, false) ->
+    Text = <<"A server of the cluster has not answered: its sessions may hear events on">>,
+    xmpp:make_error(IQ, xmpp:err_remote_server_timeout(Text, xmpp:get_lang(IQ))).
 
 is_shut_out(Service, Node, Type, Index, JID) ->
-    {ok, _, _, Options} = pubsub_rows:node(Service, Node),
-    case pubsub_rows:node_action(Service, Type, get_affiliation, [Index, jid:make(JID)]) of
-        {result, Affiliation} when Affiliation == outcast; Affiliation == publish_only -> true;
-        {result, none} -> proplists:get_value(access_model, Options) == whitelist;
+    case {pubsub_rows:node_action(Service, Type, get_affiliation, [Index, jid:make(JID)]),
+          pubsub_rows:node(Service, Node)} of
+        {{result, Affiliation}, _} when Affiliation == outcast; Affiliation == publish_only -> true;
+        {{result, none}, {ok, _, _, Options}} ->
+            proplists:get_value(access_model, Options) == whitelist;
         _ -> false
     end.
 
@@ -153,8 +163,8 @@ process_disco_info(IQ) ->
     end.
 
 count_subscribers(Answer, Count) ->
-    [El] = pubsub_stanzas:elements(Answer),
-    xmpp:set_els(Answer, [counted(El, integer_to_binary(Count))]).
+    xmpp:set_els(Answer, [counted(El, integer_to_binary(Count))
+                          || El <- pubsub_stanzas:elements(Answer)]).
 
 counted(#xmlel{name = <<"field">>} = El, Count) ->
     case fxml:get_tag_attr_s(<<"var">>, El) of

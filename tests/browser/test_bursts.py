@@ -71,7 +71,7 @@ def longest(page: Page, act) -> float:
         if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
     tasks = [
-        event["tdur"] / 1000
+        event.get("tdur", 0) / 1000  # a task that is not over has none
         for event in trace
         if "RunTask" in event["name"] and (event["pid"], event["tid"]) in threads
     ]
