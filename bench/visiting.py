@@ -26,6 +26,7 @@ from pubsub.devstack import Stack
 
 NODE = "/bench/visits"
 AT_ONCE = 16  # visitors who are under way
+LEAVING = 128  # and when they leave, which takes ejabberd 100 ms at least
 PATIENCE = 60.0  # seconds
 FILES = 20_000  # that are asked for; a visitor behind nginx is two connections of its
 #: Longer than the guard waits (TIDYING) until it tidies up after a visitor.
@@ -143,7 +144,7 @@ def arrivals(
             for task in chosen
         ]
         for each in coming:
-            each.visit(count, AT_ONCE)
+            each.visit(count, LEAVING)
         for _ in range(max(3, conditions.rounds // 10)):
             for task, each in zip(chosen, coming, strict=True):
                 found[task.name].append(arrival(there[task.sessions], each, count))
@@ -154,7 +155,7 @@ def arrival(there: Servers, coming: Visitors, count: int) -> Arrival:
     """Let so many come and go, and wait until the servers have forgotten them."""
     settled(there.cpu_seconds, steps=2, pause=0.1, share=0)
     before = there.cpu_seconds()
-    visits = coming.visit(count, AT_ONCE)
+    visits = coming.visit(count, LEAVING)
     settled(there.cpu_seconds, steps=2, pause=0.1, share=0)
     return Arrival(visits.count, visits.seconds, there.cpu_seconds() - before, visits.cpu)
 
@@ -245,7 +246,7 @@ VISITS = Page(
     "Visits",
     [
         "A guest connects, logs in, subscribes to one node and leaves, in as many round trips as a",
-        f"page has: six over WebSocket and the goodbye, six over BOSH; {AT_ONCE} guests at once.",
+        f"page has: six over WebSocket and the goodbye, six over BOSH; {LEAVING} guests at once.",
         "Server ms: CPU time of ejabberd and nginx for a visit, until they are quiet again, the",
         "kernel's included; its ratio and the speed are beside the same without the module, in the",
         "same round.  Visitors: how much of one processor, of the same machine, these took.",
