@@ -71,9 +71,12 @@ def longest(page: Page, act) -> float:
         if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
     tasks = [
-        event.get("tdur", 0) / 1000  # a task that is not over has none
+        event["tdur"] / 1000
         for event in trace
-        if "RunTask" in event["name"] and (event["pid"], event["tid"]) in threads
+        # One that has begun and is not over ("B") has no time yet.
+        if "RunTask" in event["name"]
+        and event["ph"] == "X"
+        and (event["pid"], event["tid"]) in threads
     ]
     assert tasks
     return max(tasks)
