@@ -249,24 +249,29 @@ class _Case:
         account = Account(diary.name)
         page = Page()
         met: set[str | None] = set()  # states, as events or fetched
-        events: set[Seen] = set()
+        shown: set[Seen] = set()  # events; what was fetched, too, if he had been away
         newest: dict[tuple[str, str], int] = {}  # of each order on each node
         tracks: dict[tuple[str, str], list[int | None]] = defaultdict(list)  # None: retracted
         for told in diary.entries:
             if isinstance(told, Synced):
                 page.sync(told)
                 met.update(item.state for item in told.items)
+                if diary.interrupted:
+                    # What is sent again now may be older than what he has just fetched, and he
+                    # may have missed it.  Only events are held against each other.
+                    newest = {place: n for place, n in newest.items() if place[0] != told.node}
+                    shown.update(told.items)
+                    continue
                 for item in told.items:
                     self._note(item, newest)
                 continue
             account.events += 1
             if not page.take(told):
                 account.dropped += 1
-                if told.state not in met:
-                    self._find_late(diary.name, told)
+                self._take_dropped(diary, told, newest, met)
             elif told.state is None:
                 tracks[told.node, told.id].append(None)
-            elif told.seq is not None and told in events:
+            elif told.seq is not None and told in shown:
                 account.again += 1
             elif told.state in met:
                 self._find(REPEATED, diary.name, f"{told.state!r} on {told.node} ({told.seq})")
@@ -274,7 +279,7 @@ class _Case:
                 account.seen += 1
                 self._take_new(diary.name, told, newest, tracks)
             met.add(told.state)
-            events.add(told)
+            shown.add(told)
         self._find_lost(diary, met, tracks)
         self._compare_view(diary.name, page, nodes)
         return account
@@ -294,9 +299,27 @@ class _Case:
             self._find(self._kind_of(told.state), name, f"{told.state!r} on {told.node}")
             return
         tracks[told.node, told.id].append(change.version)
-        if change.version < newest.get((change.node, change.order), -1):
+        if not self._is_in_order(told, newest):
             self._find_late(name, told)
         self._note(told, newest)
+
+    def _take_dropped(
+        self,
+        diary: Diary,
+        told: Seen,
+        newest: dict[tuple[str, str], int],
+        met: set[str | None],
+    ) -> None:
+        """Look at a state that a page drops."""
+        if diary.interrupted and self._is_in_order(told, newest):
+            self._note(told, newest)
+        elif told.state not in met:
+            self._find_late(diary.name, told)
+
+    def _is_in_order(self, told: Seen, newest: Mapping[tuple[str, str], int]) -> bool:
+        """Whether nothing newer of its order was told before."""
+        change = self._by_state.get(told.state)
+        return change is not None and change.version >= newest.get((change.node, change.order), -1)
 
     def _find_late(self, name: str, told: Seen) -> None:
         text = f"{told.state!r} on {told.node} ({told.seq}) came after a later one"

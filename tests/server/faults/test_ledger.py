@@ -147,8 +147,21 @@ def test_an_item_that_is_on_a_log_no_more_is_found():
 def test_a_subscriber_who_was_away_has_it_from_what_he_fetched():
     fetched = [Synced(node, tuple(items)) for node, items in HELD.items()]
     assert found(verdict([*EVENTS[:2], *fetched], interrupted=True)) == {}
-    assert found(verdict([*EVENTS[:2], *fetched, *EVENTS[2:3]], interrupted=True)) == {DISORDER: 1}
     assert found(verdict([*EVENTS[:2], fetched[0]], interrupted=True)) == {LOST: 2, VIEW: 2}
+
+
+def test_who_was_away_may_be_told_again_what_he_missed():
+    fetched = [Synced(node, tuple(items)) for node, items in HELD.items()]
+    away = [*EVENTS[:2], *fetched]
+    assert found(verdict([*away, *EVENTS[2:]], interrupted=True)) == {}
+    assert found(verdict([*EVENTS[:2], *fetched, *EVENTS[2:]])) == {DISORDER: 1, REPEATED: 1}
+
+
+def test_who_was_away_is_told_all_of_it_in_order():
+    fetched = [Synced(node, tuple(items)) for node, items in HELD.items()]
+    b, y, c, z = EVENTS[2], EVENTS[4], EVENTS[5], EVENTS[6]
+    late = [*EVENTS[:2], *fetched, c, b, z, y]
+    assert found(verdict(late, interrupted=True)) == {DISORDER: 1}
 
 
 def test_what_he_fetched_tells_repeats():
