@@ -64,7 +64,26 @@
 
 -spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
 start(Host, Opts) ->
-    gen_mod:start_child(?MODULE, Host, Opts).
+    case believed_from_outside(ejabberd_option:trusted_proxies(), ejabberd_option:listen()) of
+        [] ->
+            gen_mod:start_child(?MODULE, Host, Opts);
+        Ports ->
+            ?LOG_CRITICAL("trusted_proxies is `all`, so whoever reaches port ~0p from another machine "
+                          "chooses the address that he seems to come from. Listen on loopback (ip: "
+                          "\"127.0.0.1\"), or say where nginx runs, as trusted_proxies: [192.0.2.1]",
+                          [Ports]),
+            {error, believed_from_outside}
+    end.
+
+%% Ports of HTTP that are open to other machines, whose word on a visitor's address is taken.
+-spec believed_from_outside(all | list(), [ejabberd_listener:listener()]) -> [inet:port_number()].
+believed_from_outside(all, Listeners) ->
+    [Port || {{Port, IP, tcp}, ejabberd_http, _} <- Listeners, is_integer(Port), not is_loopback(IP)];
+believed_from_outside(_Proxies, _Listeners) ->
+    [].
+
+is_loopback({127, _, _, _}) -> true;
+is_loopback(IP) -> IP == {0, 0, 0, 0, 0, 0, 0, 1}.
 
 -spec stop(binary()) -> ok | {error, term()}.
 stop(Host) ->
@@ -443,7 +462,7 @@ is_ended(User, Host, {IssuedAt, Session}) ->
 
 -spec c2s_auth_result(state(), true | {false, binary()}, binary()) -> state() | {stop, state()}.
 c2s_auth_result(#{ip := {IP, _}, lserver := Host} = State, Result, User) ->
-    case {acl:match_rule(Host, option(Host, uncounted), IP), Result} of
+    case {is_uncounted(Host, IP), Result} of
         {allow, _} ->
             State;
         {deny, {false, _}} ->
@@ -456,6 +475,11 @@ c2s_auth_result(#{ip := {IP, _}, lserver := Host} = State, Result, User) ->
                 false -> count_session(State, User)
             end
     end.
+
+%% Who comes by the unix socket, and not by nginx, has no address.
+-spec is_uncounted(binary(), inet:ip_address() | local) -> allow | deny.
+is_uncounted(_Host, local) -> deny;
+is_uncounted(Host, IP) -> acl:match_rule(Host, option(Host, uncounted), IP).
 
 %% A stream ends with its fifth wrong password.  After twenty for one name from one address no
 %% password of that name is taken from there for a while: the right one gets the same answer as a
@@ -544,7 +568,7 @@ forget_streams(Host, Address) ->
     ok.
 
 %% Who has an IPv6 address has all that begin with its first half.
--spec address(inet:ip_address()) -> term().
+-spec address(inet:ip_address() | local) -> term().
 address({0, 0, 0, 0, 0, 16#ffff, High, Low}) ->
     {High bsr 8, High band 255, Low bsr 8, Low band 255};
 address({A, B, C, D, _, _, _, _}) ->

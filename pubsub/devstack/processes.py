@@ -213,13 +213,12 @@ class Child(Executor):
             self._reader.join(timeout=2)
 
 
-def listening(port: int) -> bool:
-    """Whether something listens on a loopback port."""
-    try:
-        socket.create_connection((LOOPBACK, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+def listening(at: int | str) -> bool:
+    """Whether something listens on a loopback port, or at the path of a unix socket."""
+    family = socket.AF_UNIX if isinstance(at, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(1)
+        return client.connect_ex(at if isinstance(at, str) else (LOOPBACK, at)) == 0
 
 
 def stop_all(children: Iterable[Child | None]) -> None:

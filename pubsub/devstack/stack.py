@@ -35,6 +35,7 @@ PUBLISHER = "django@localhost"
 GUEST_DOMAIN = "guests.localhost"
 USER_DOMAIN = "users.localhost"
 PUBSUB_HOST = "pubsub.localhost"
+HTTP_SOCKET = "http.sock"  # in the folder
 
 ACCOUNTS_READY = "pubsub-stack: accounts are ready"
 # Reads the accounts from a file: command lines and, to the same user, environments are public.
@@ -151,6 +152,11 @@ class Stack:
         return self._nginx
 
     @property
+    def http_socket(self) -> Path:
+        """The unix socket by which nginx reaches ejabberd."""
+        return self.folder / HTTP_SOCKET
+
+    @property
     def children(self) -> list[Child]:
         """The processes that have been started."""
         return [child for child in (self._ejabberd, self._nginx) if child is not None]
@@ -238,6 +244,7 @@ class Stack:
             "C2S_IP": LOOPBACK,
             "C2S_PORT": self.ports.xmpp,
             "C2S_TLS_PORT": self.ports.xmpp_tls,
+            "HTTP_SOCKET": f"unix:{HTTP_SOCKET}",
             "HTTP_IP": LOOPBACK,
             "HTTP_PORT": self.ports.http,
             "CERTIFICATE": server_pem.name,
@@ -252,6 +259,9 @@ class Stack:
         files.write_private(self.folder / "ejabberd.yml", files.ejabberd_config(macros, shipped))
         accounts = {PUBLISHER: password, **self.accounts}
         files.write_private(self.folder / "accounts", files.erlang_accounts(accounts))
+        listeners: list[int | str] = [self.ports.http, self.ports.xmpp]
+        if self.with_nginx:
+            listeners.append(str(self.http_socket))
         return Child(
             "ejabberd",
             # No -sname: without distribution there is no cookie, and no epmd is left behind.
@@ -270,22 +280,23 @@ class Stack:
                 "HOME": str(self.folder),
             },
             banner=ACCOUNTS_READY,
-            ready=lambda: listening(self.ports.http) and listening(self.ports.xmpp),
+            ready=lambda: all(map(listening, listeners)),
             before_start=lambda: self._check_ports(*EJABBERD_PORTS),
             on_line=self._on_line,
         )
 
     def _prepare_nginx(self, nginx: str) -> Child:
-        if len(os.fsencode(self.fastcgi_socket)) > SOCKET_PATH_BYTES:
-            raise StackError(
-                f"The path of the unix socket {self.fastcgi_socket} is longer than "
-                f"{SOCKET_PATH_BYTES} bytes. Choose a shorter folder."
-            )
+        for path in (self.fastcgi_socket, self.http_socket):
+            if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+                raise StackError(
+                    f"The path of the unix socket {path} is longer than {SOCKET_PATH_BYTES} bytes. "
+                    "Choose a shorter folder."
+                )
         site = {
             "listen 8080 default_server;": f"listen {LOOPBACK}:{self.ports.nginx} default_server;",
             "listen 8080;": f"listen {LOOPBACK}:{self.ports.nginx};",
             "server_name mysite.org;": f"server_name {LOOPBACK} localhost;",
-            "127.0.0.1:5280": f"{LOOPBACK}:{self.ports.http}",
+            "unix:/run/ejabberd/http.sock": files.nginx_quoted(f"unix:{self.http_socket}"),
             "unix:/run/mysite/django.sock": files.nginx_quoted(f"unix:{self.fastcgi_socket}"),
             "/srv/mysite/static/": files.nginx_quoted(f"{self.static_root}/"),
         }

@@ -18,8 +18,9 @@ from urllib.parse import urljoin
 import pytest
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import unix_connect
 
-from pubsub.devstack import Child, Stack
+from pubsub.devstack import Child, Stack, StackError
 from tests.visitors import WebSocketStream, auth
 
 CLIENT = Path(__file__).parents[2] / "media" / "strophe" / "dist"
@@ -138,6 +139,41 @@ def test_the_publisher_logs_in_from_his_machine_only(site: Stack) -> None:
     here = websocket(site, "localhost", "127.0.0.1")
     assert here.log_in("django", password).get("type") == "result"
     here.vanish()
+
+
+class AtSocket(WebSocketStream):
+    """A stream by ejabberd's unix socket, of somebody who is not nginx."""
+
+    def _connect(self, url: str, address: str | None) -> None:
+        self._stack = ExitStack()
+        quiet = unix_connect(url, "ws://localhost/ws", subprotocols=["xmpp"], ping_interval=None)
+        self._socket = self._stack.enter_context(quiet)
+
+
+def test_who_comes_by_the_socket_without_nginx_is_any_visitor(site: Stack) -> None:
+    guest = AtSocket(str(site.http_socket), "guests.localhost")
+    assert guest.log_in("guest").get("type") == "result"
+    guest.vanish()
+    publisher = AtSocket(str(site.http_socket), "localhost")
+    answer = publisher.log_in("django", site.settings["XMPP_PASSWORD"])
+    assert answer.find(f".//{STANZAS}not-allowed") is not None
+    publisher.vanish()
+
+
+class OpenToAll(Stack):
+    """A stack whose HTTP port can be reached from other machines."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        path = self.folder / "ejabberd.yml"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["define_macro"]["HTTP_IP"] = "0.0.0.0"
+        path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def test_a_server_that_would_believe_other_machines_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"trusted_proxies is `all`.*port \[\d+\]"):
+        OpenToAll(tmp_path).start()
 
 
 def test_wrong_passwords_shut_an_address_out_of_the_publishers_host(site: Stack) -> None:

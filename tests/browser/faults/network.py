@@ -57,7 +57,7 @@ def websocket_at(port: int) -> Change:
 
 def ejabberd_at(port: int, stack: Stack) -> Change:
     """An nginx that finds ejabberd behind another port."""
-    return lambda site: site.replace(f"127.0.0.1:{stack.ports.http};", f"127.0.0.1:{port};")
+    return lambda site: site.replace(f'"unix:{stack.http_socket}";', f"127.0.0.1:{port};")
 
 
 async def open_and_hang(link: Link) -> None:

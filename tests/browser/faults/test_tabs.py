@@ -34,10 +34,9 @@ def tabs(demo, others, idle):
 
 def sockets(site):
     """How many connections ejabberd holds to browsers, by way of nginx."""
-    connections = psutil.Process(site.stack.ejabberd.process.pid).net_connections("tcp")
-    return sum(
-        c.status == "ESTABLISHED" and c.laddr.port == site.stack.ports.http for c in connections
-    )
+    connections = psutil.Process(site.stack.ejabberd.process.pid).net_connections("unix")
+    listeners = 1
+    return sum(c.laddr == site.stack.http_socket.name for c in connections) - listeners
 
 
 def test_five_tabs_have_one_connection_and_all_are_right(tabs, editor, site, others, idle):
