@@ -259,10 +259,11 @@ repair(#state{fanouts = Fanouts} = State) ->
               end, State, Fanouts).
 
 start_fanout({Service, _, Index} = Key, #state{host = Host, fanouts = Fanouts} = State) ->
-    {ok, Fanout} = pubsub_fanout:start_link(#{key => Key, owner => self(),
+    Gate = pubsub_fanout:gate(),
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => Key, gate => Gate, owner => self(),
                                               table => pubsub_cluster:subscriptions(Host),
                                               limits => State#state.limits}),
-    ets:insert(pubsub_cluster:fanouts(Host), {Key, Fanout}),
+    ets:insert(pubsub_cluster:fanouts(Host), {Key, Fanout, Gate}),
     pubsub_rows:write_state(pubsub_rows:own(Service), Index, <<"sessions">>),
     {reply, {ok, Fanout}, State#state{fanouts = Fanouts#{Fanout => Key}}}.
 

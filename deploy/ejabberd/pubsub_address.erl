@@ -2,7 +2,7 @@
 %%% is, and the question how many it serves.
 %%%
 %%% An event comes in the process that publishes.  It is written once, as sessions get it, and goes to
-%%% the server that the address names; who publishes has his answer when it is there.
+%%% the server that the address names; who publishes has his answer when it has got there.
 %%%
 %%% It must not know who has subscribed, nor what is asked of mod_pubsub itself (pubsub_requests,
 %%% pubsub_owners).  It stands below mod_pubsub_sessions, of which it reads an option, and above

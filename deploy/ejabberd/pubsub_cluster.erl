@@ -36,7 +36,7 @@ subscriptions(Host) ->
 -spec whereis_fanout(binary(), pubsub_rows:key()) -> {ok, pid()} | none.
 whereis_fanout(Host, Key) ->
     case ets:lookup(fanouts(Host), Key) of
-        [{_, Fanout}] -> {ok, Fanout};
+        [{_, Fanout, _}] -> {ok, Fanout};
         [] -> none
     end.
 
@@ -99,7 +99,7 @@ drop({Service, _, _} = Key, JIDs) ->
     Answers = everywhere(drop_here, [Service, Key, JIDs]),
     {lists:append([Dropped || {ok, Dropped} <- Answers]), not lists:member(error, Answers)}.
 
-%% An event crosses to a node once, and is there when this returns.
+%% An event crosses to a node once, and has got there when this returns.
 -spec on(node(), atom(), list()) -> {ok, term()} | error.
 on(Node, Function, Args) when Node == node() ->
     {ok, apply(?MODULE, Function, Args)};
@@ -119,16 +119,12 @@ everywhere(Function, Args) ->
 -spec event_here(binary(), binary(), binary()) -> ok.
 event_here(Service, Node, Event) ->
     Host = ejabberd_router:host_of_route(Service),
-    case ets:select(fanouts(Host), [{{{Service, Node, '_'}, '$1'}, [], ['$1']}]) of
-        [Fanout] -> event_to(Fanout, Event);
-        [] -> ok;
-        Several -> lists:foreach(fun(Fanout) -> event_to(Fanout, Event) end, Several)
-    end.
-
-event_to(Fanout, Event) ->
-    try pubsub_fanout:event(Fanout, Event)
-    catch exit:_ -> ok  % it has ended, or its sessions are about to hear that it has failed
-    end.
+    Here = ets:select(fanouts(Host), [{{{Service, Node, '_'}, '$1', '$2'}, [], [{{'$1', '$2'}}]}]),
+    lists:foreach(fun({Fanout, Gate}) ->
+                          try pubsub_fanout:event(Fanout, Gate, Event)
+                          catch exit:_ -> ok  % it has ended, and its sessions are about to hear so
+                          end
+                  end, Here).
 
 %% Those that have been confirmed.
 -spec subscribers_here(binary(), pubsub_rows:key()) -> [{jid:ljid(), binary()}].

@@ -10,17 +10,28 @@
 %%% events while it is being answered: they wait here until it has said that the answer is written.
 %%% And while it reads what the answer will be no event is handed out to anybody: those from before
 %%% are in the answer, and those that come after it are news.  So readers and events take turns: a few
-%%% who read at once, the events that wait, the next few.  Who publishes waits for one such turn.
+%%% who read at once, the events that wait, the next few.
+%%%
+%%% Who publishes does not wait, unless somebody reads or wants to, or more than a few events are under
+%%% way.  So events queue up here while one is written, and those that have go to each session in one
+%%% write.  The *gate* tells publishers: before somebody reads it is closed, and all that was handed
+%%% over is written; while it is closed they wait, each with one event, which is then the last one of
+%%% his that a reader can find.
 -module(pubsub_fanout).
 
 -behaviour(gen_server).
 
--export([start_link/1, join/3, confirm/2, leave/1, hold/1, known/1, release/1, event/2, drop/2,
-         members/1, end_if_idle/1, stop/1, limit/2]).
+-export([gate/0, start_link/1, join/3, confirm/2, leave/1, hold/1, known/1, release/1, event/3,
+         drop/2, members/1, end_if_idle/1, stop/1, limit/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-include_lib("kernel/include/logger.hrl").
 
 -define(IDLE, timer:seconds(60)).   % without a member; then it asks to end
 -define(READ_LIMIT, timer:seconds(10)).
+-define(AHEAD, 32).                 % events that are handed over, and not written yet
+-define(AT_ONCE, 65536).            % bytes, with which no more events are added to a write
+-define(CLOSE_LIMIT, timer:seconds(1)).
 -define(SWEEP_LIMIT, timer:seconds(5)).
 -define(SWEEP_EVENTS, 200).         % so often is looked who does not read
 -define(SWEEP_BYTES, 1000000).
@@ -45,6 +56,8 @@
                 writers = #{} :: #{pid() => pid()},   % whose sockets we write to, and their sessions
                 owed = #{} :: #{pid() => pos_integer()},  % answers by writers to who has left
                 readers = #{} :: #{pid() => Deadline :: reference()},
+                gate :: gate(),
+                closed = false :: false | reference() | true,  % a timer: what is on its way is waited for
                 turn = reads :: reads | writes,       % whose it is next
                 reads = queue:new() :: queue:queue(), % who wait for their turn
                 writes = queue:new() :: queue:queue(),
@@ -56,9 +69,20 @@
 
 %%% What others call
 
-%% key names the node; owner is asked to end it when it is idle; each member is {{key, JID, Session},
+%% How many events have been handed over that are not written, and whether publishers have to wait.
+-opaque gate() :: atomics:atomics_ref().
+-export_type([gate/0]).
+
+-define(HANDED_OVER, 1).
+-define(CLOSED, 2).
+
+-spec gate() -> gate().
+gate() ->
+    atomics:new(2, [{signed, true}]).
+
+%% key names the node; gate is a new one; owner is asked to end it when it is idle; each member is {{key, JID, Session},
 %% SubId} in the table, which is public and may belong to many.
--spec start_link(#{key := term(), owner := pid(), table := ets:tid() | atom(),
+-spec start_link(#{key := term(), gate := gate(), owner := pid(), table := ets:tid() | atom(),
                    limits := pubsub_outlet:limits(), idle => timeout()}) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
@@ -93,10 +117,17 @@ known(Fanout) ->
 release(Fanout) ->
     gen_server:cast(Fanout, {release, self()}).
 
-%% Hand an event to all.  When this returns it stands in the queue of each.
--spec event(pid(), binary()) -> ok.
-event(Fanout, Event) ->
-    gen_server:call(Fanout, {event, Event}, infinity).
+%% Hand an event to all: to those who are there now, and who are when it is written.
+%% It is counted before the gate is looked at.  So who closes it finds each one that was not stopped.
+-spec event(pid(), gate(), binary()) -> ok.
+event(Fanout, Gate, Event) ->
+    case atomics:add_get(Gate, ?HANDED_OVER, 1) =< ?AHEAD andalso atomics:get(Gate, ?CLOSED) == 0 of
+        true ->
+            gen_server:cast(Fanout, {event, Event});
+        false ->
+            atomics:sub(Gate, ?HANDED_OVER, 1),
+            gen_server:call(Fanout, {event, Event}, infinity)
+    end.
 
 %% Take sessions away, by their JIDs or all that have a bare one, when nobody reads; each is told
 %% {pubsub_fanout, ended, Key, Fanout}.  Returns the JIDs of those that were there.
@@ -124,10 +155,10 @@ limit(Fanout, Limits) ->
 
 %%% The process
 
-init(#{key := Key, owner := Owner, table := Table, limits := Limits} = Options) ->
+init(#{key := Key, gate := Gate, owner := Owner, table := Table, limits := Limits} = Options) ->
     process_flag(trap_exit, true),
     Idle = maps:get(idle, Options, ?IDLE),
-    {ok, #state{key = Key, owner = Owner, table = Table, limits = Limits, idle = Idle,
+    {ok, #state{key = Key, gate = Gate, owner = Owner, table = Table, limits = Limits, idle = Idle,
                 nobody = pubsub_outlet:nobody()}, Idle}.
 
 handle_call({event, _} = Event, From, State) ->
@@ -160,6 +191,8 @@ handle_call(stop, _From, #state{members = Members} = State) ->
     tell_ended(maps:keys(Members), State),
     {stop, normal, ok, State}.
 
+handle_cast({event, _} = Event, State) ->
+    noreply(write_turn(Event, nobody_waits, State));
 handle_cast({known, Session}, State) ->
     noreply(go_on(has_read(Session, State)));
 handle_cast({release, Session}, #state{members = Members} = State) ->
@@ -185,6 +218,11 @@ handle_info({timeout, Deadline, {reading, Session}}, #state{readers = Readers} =
         _ ->
             noreply(State)
     end;
+handle_info({timeout, Timer, closing}, #state{closed = Timer, gate = Gate} = State) ->
+    %% A publisher has died between two words, or sleeps.
+    ?LOG_WARNING("~b events have been counted, and did not come", [atomics:get(Gate, ?HANDED_OVER)]),
+    atomics:put(Gate, ?HANDED_OVER, 0),
+    noreply(go_on(State#state{closed = true}));
 handle_info({text_reply, Writer}, #state{writers = Writers, members = Members} = State) ->
     case Writers of
         #{Writer := Session} ->
@@ -221,40 +259,106 @@ noreply(State) ->
 %%% Readers and events take turns
 
 %% Who reads and publishes at once would wait for itself.
-write_turn(What, {Process, _} = From, #state{readers = Readers, writes = Writes} = State) ->
-    case is_map_key(Process, Readers) of
-        true -> go_on(do(What, From, State));
-        false -> go_on(State#state{writes = queue:in({What, From}, Writes)})
-    end.
+write_turn(What, {Process, _} = From, #state{readers = Readers} = State)
+  when is_map_key(Process, Readers) ->
+    go_on(do(What, From, State));
+write_turn(What, From, #state{writes = Writes} = State) ->
+    go_on(State#state{writes = queue:in({What, From}, Writes)}).
 
 read_turn(What, From, #state{reads = Reads} = State) ->
     go_on(State#state{reads = queue:in({What, From}, Reads)}).
 
-go_on(#state{turn = Turn, reads = Reads, writes = Writes, readers = Readers} = State) ->
+go_on(#state{turn = Turn, reads = Reads, writes = Writes, readers = Readers, closed = Closed} = State) ->
     case {queue:is_empty(Writes), queue:is_empty(Reads), map_size(Readers)} of
-        {false, NoReads, 0} when NoReads; Turn == writes ->
-            {{value, {What, From}}, Others} = queue:out(Writes),
-            Done = do(What, From, State#state{writes = Others}),
-            go_on(case queue:is_empty(Others) of
+        {true, true, 0} ->
+            open(State#state{turn = writes});
+        {false, NoReads, 0} when NoReads; Turn == writes; Closed /= true ->
+            #state{writes = Left} = Done = write_next(State),
+            go_on(case queue:is_empty(Left) of
                       true -> Done#state{turn = reads};
                       false -> Done
                   end);
         {NoWrites, false, Reading} when NoWrites orelse Turn == reads ->
-            case Reading < erlang:system_info(schedulers_online) of
-                true ->
-                    {{value, {What, From}}, Others} = queue:out(Reads),
-                    go_on(do(What, From, State#state{reads = Others}));
+            case Reading < erlang:system_info(schedulers_online) andalso close(State) of
                 false ->
-                    State#state{turn = writes}
+                    State#state{turn = writes};
+                #state{closed = true} = Ready ->
+                    {{value, {What, From}}, Others} = queue:out(Reads),
+                    go_on(do(What, From, Ready#state{reads = Others}));
+                Closing ->
+                    Closing
             end;
         _ ->
             State#state{turn = writes}
     end.
 
+%% What has been handed over and is not here yet is about to come; or its publisher, to wait.
+-spec close(#state{}) -> #state{}.
+close(#state{closed = true} = State) ->
+    State;
+close(#state{closed = Before, gate = Gate} = State) ->
+    Before == false andalso atomics:put(Gate, ?CLOSED, 1),
+    case {atomics:get(Gate, ?HANDED_OVER), Before} of
+        {0, false} -> State#state{closed = true};
+        {0, Timer} -> erlang:cancel_timer(Timer), State#state{closed = true};
+        {_, false} -> State#state{closed = erlang:start_timer(?CLOSE_LIMIT, self(), closing)};
+        {_, _Timer} -> State
+    end.
+
+-spec open(#state{}) -> #state{}.
+open(#state{closed = false} = State) ->
+    State;
+open(#state{closed = Closed, gate = Gate} = State) ->
+    is_reference(Closed) andalso erlang:cancel_timer(Closed),
+    atomics:put(Gate, ?CLOSED, 0),
+    State#state{closed = false}.
+
+%% Events that stand next to each other go together.
+-spec write_next(#state{}) -> #state{}.
+write_next(#state{writes = Writes} = State) ->
+    case queue:out(Writes) of
+        {{value, {{event, _}, _}}, _} ->
+            {Events, Left} = waiting(Writes, 0),
+            write(Events, State#state{writes = Left});
+        {{value, {What, From}}, Left} ->
+            do(What, From, State#state{writes = Left})
+    end.
+
+-spec waiting(queue:queue(), non_neg_integer()) -> {[{binary(), term()}], queue:queue()}.
+waiting(Writes, Bytes) when Bytes < ?AT_ONCE ->
+    case queue:out(Writes) of
+        {{value, {{event, Event}, From}}, Left} ->
+            {Events, Others} = waiting(Left, Bytes + byte_size(Event)),
+            {[{Event, From} | Events], Others};
+        {{value, _}, _} ->
+            {[], Writes};
+        {empty, _} ->
+            {arrived(Bytes), Writes}
+    end;
+waiting(Writes, _Bytes) ->
+    {[], Writes}.
+
+%% Events that have come meanwhile overtake nothing that somebody has been told is done.
+arrived(Bytes) when Bytes < ?AT_ONCE ->
+    receive
+        {'$gen_cast', {event, Event}} -> [{Event, nobody_waits} | arrived(Bytes + byte_size(Event))];
+        {'$gen_call', From, {event, Event}} -> [{Event, From} | arrived(Bytes + byte_size(Event))]
+    after 0 ->
+            []
+    end;
+arrived(_Bytes) ->
+    [].
+
+-spec write([{binary(), term()}], #state{}) -> #state{}.
+write(Events, #state{gate = Gate} = State) ->
+    Dispatched = dispatch([Event || {Event, _} <- Events], State),
+    Waiting = [From || {_, From} <- Events, From /= nobody_waits],
+    atomics:sub(Gate, ?HANDED_OVER, length(Events) - length(Waiting)),
+    lists:foreach(fun(From) -> gen_server:reply(From, ok) end, Waiting),
+    lists:foldl(fun({Event, _}, Acc) -> sweep(Acc, byte_size(Event)) end, Dispatched, Events).
+
 do({event, Event}, From, State) ->
-    Dispatched = dispatch(Event, State),
-    gen_server:reply(From, ok),
-    sweep(Dispatched, byte_size(Event));
+    write([{Event, From}], State);
 do({drop, JIDs}, From, #state{members = Members} = State) ->
     Dropped = [{Session, JID} || {Session, #member{jid = JID}} <- maps:to_list(Members),
                                  lists:member(JID, JIDs)
@@ -336,9 +440,9 @@ tell_ended(Sessions, #state{key = Key}) ->
 
 %%% Delivery
 
--spec dispatch(binary(), #state{}) -> #state{}.
-dispatch(Event, #state{ready = Ready, members = Members, nobody = Nobody} = State) ->
-    Prepared = pubsub_outlet:prepare(Event, Nobody),
+-spec dispatch([binary()], #state{}) -> #state{}.
+dispatch(Events, #state{ready = Ready, members = Members, nobody = Nobody} = State) ->
+    Prepared = pubsub_outlet:prepare(Events, Nobody),
     Busy = maps:fold(fun(Session, Target, Acc) ->
                              case pubsub_outlet:write(Target, Prepared) of
                                  ok -> Acc;
@@ -351,8 +455,12 @@ dispatch(Event, #state{ready = Ready, members = Members, nobody = Nobody} = Stat
                false -> maps:keys(maps:without(maps:keys(Ready), Members)) ++ Busy
            end,
     lists:foldl(fun(Session, #state{members = Each} = Acc) ->
-                        place(Session, put_off(Event, map_get(Session, Each)), Acc)
+                        place(Session, put_off_all(Events, map_get(Session, Each)), Acc)
                 end, State, Late).
+
+-spec put_off_all([binary()], #member{}) -> #member{}.
+put_off_all(Events, Member) ->
+    lists:foldl(fun put_off/2, Member, Events).
 
 %% For a session that holds its events, or whose socket has no room now.
 -spec put_off(binary(), #member{}) -> #member{}.
@@ -400,17 +508,19 @@ let_go(Session, #member{held = Held, messages = Messages, bytes = Bytes} = Membe
        #state{nobody = Nobody} = State) ->
     Free = Member#member{holds = 0, held = [], messages = Messages - length(Held),
                          bytes = Bytes - lists:sum([byte_size(Event) || Event <- Held])},
-    Told = lists:foldr(fun(Event, Acc) -> write(Event, Acc, Nobody) end, Free, Held),
-    Held == [] orelse pubsub_outlet:settle(),
-    place(Session, Told, State).
+    place(Session, tell(lists:reverse(Held), Free, Nobody), State).
 
-write(Event, #member{messages = 0, target = Target} = Member, Nobody) ->
-    case pubsub_outlet:write(Target, pubsub_outlet:prepare(Event, Nobody)) of
+tell([], Member, _Nobody) ->
+    Member;
+tell(Events, #member{messages = 0, target = Target} = Member, Nobody) ->
+    Written = pubsub_outlet:write(Target, pubsub_outlet:prepare(Events, Nobody)),
+    pubsub_outlet:settle(),
+    case Written of
         ok -> Member;
-        busy -> put_off(Event, Member)
+        busy -> put_off_all(Events, Member)
     end;
-write(Event, Member, _Nobody) ->
-    put_off(Event, Member).
+tell(Events, Member, _Nobody) ->
+    put_off_all(Events, Member).
 
 %%% Who does not read
 

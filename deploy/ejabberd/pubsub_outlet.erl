@@ -13,7 +13,7 @@
 -export([of_stream/1, prepare/2, nobody/0, write/2, write_behind/2, settle/0, beyond/3, cut/4,
          not_read/2]).
 
--export_type([target/0, event/0, limits/0]).
+-export_type([target/0, events/0, limits/0]).
 
 -include_lib("kernel/include/logger.hrl").
 -include_lib("ejabberd/include/ejabberd_http.hrl").
@@ -24,8 +24,8 @@
 %% stream over TCP, which its own process writes.
 -type target() :: {socket, pid(), port()} | {websocket | bosh | stream, pid()}.
 
-%% An event, as each kind of target takes it.
--type event() :: #{socket | websocket | bosh | stream := term()}.
+%% Some events, as each kind of target takes them.
+-type events() :: #{socket | websocket | bosh | stream := term()}.
 
 -type limits() :: #{messages := pos_integer(), bytes := pos_integer()}.
 
@@ -60,21 +60,22 @@ lost(Why) ->
     {stream, self()}.
 
 %% Each form is made once, however many sessions there are.
--spec prepare(binary(), pid()) -> event().
-prepare(Event, Nobody) ->
-    #{socket => frame(Event),
-      websocket => {text, Event},
-      bosh => {'$gen_sync_all_state_event', {Nobody, ?MODULE}, {send_xml, {xmlstreamraw, Event}}},
-      stream => {?MODULE, send, Event}}.
+-spec prepare([binary()], pid()) -> events().
+prepare(Events, Nobody) ->
+    All = iolist_to_binary(Events),
+    #{socket => iolist_to_binary([frame(Event) || Event <- Events]),
+      websocket => [{text, Event} || Event <- Events],
+      bosh => [{'$gen_sync_all_state_event', {Nobody, ?MODULE}, {send_xml, {xmlstreamraw, All}}}],
+      stream => [{?MODULE, send, Event} || Event <- Events]}.
 
 %% RFC 6455 5.2: a whole message of text, not masked.
--spec frame(binary()) -> binary().
+-spec frame(binary()) -> iodata().
 frame(Event) when byte_size(Event) < 126 ->
-    <<16#81, (byte_size(Event)), Event/binary>>;
+    [<<16#81, (byte_size(Event))>>, Event];
 frame(Event) when byte_size(Event) < 65536 ->
-    <<16#81, 126, (byte_size(Event)):16, Event/binary>>;
+    [<<16#81, 126, (byte_size(Event)):16>>, Event];
 frame(Event) ->
-    <<16#81, 127, (byte_size(Event)):64, Event/binary>>.
+    [<<16#81, 127, (byte_size(Event)):64>>, Event].
 
 %% Whoever is dead: what is answered to him costs nothing.
 -spec nobody() -> pid().
@@ -83,17 +84,16 @@ nobody() ->
     receive {'DOWN', Monitor, _, _, _} -> Nobody end.
 
 %% busy: nothing was written, since there is no room for it.
--spec write(target(), event()) -> ok | busy.
-write({socket, _, Socket}, #{socket := Frame}) ->
-    try erlang:port_command(Socket, Frame, [nosuspend]) of
+-spec write(target(), events()) -> ok | busy.
+write({socket, _, Socket}, #{socket := Frames}) ->
+    try erlang:port_command(Socket, Frames, [nosuspend]) of
         true -> ok;
         false -> busy
     catch
         error:badarg -> ok  % it has been closed, and its session is about to end
     end;
-write({Kind, Pid}, Event) ->
-    Pid ! map_get(Kind, Event),
-    ok.
+write({Kind, Pid}, Events) ->
+    lists:foreach(fun(Message) -> Pid ! Message end, map_get(Kind, Events)).
 
 %% Let the process of the socket write it when it can; it answers {text_reply, Pid} then.
 -spec write_behind(target(), binary()) -> ok.
@@ -110,7 +110,8 @@ settle() ->
 
 %% How many messages wait for a process to write them, and their bytes, if that is too much: in its
 %% queue, where the latest events are.  (Nobody can ask for the size of those.)  A BOSH session has
-%% them in its state, and is asked what it refers to; at first that may be rubbish.
+%% them in its state, those that went together as one, and is asked what it refers to; at first that
+%% may be rubbish.
 -spec beyond(target(), LatestSizes :: [non_neg_integer()], limits()) ->
           {Messages :: non_neg_integer(), Bytes :: non_neg_integer()} | no.
 beyond({socket, _, _}, _Sizes, _Limits) ->

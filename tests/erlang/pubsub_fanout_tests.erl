@@ -18,6 +18,12 @@
          who_is_dropped_while_it_reads_is_dropped_when_it_has_read/1,
          all_sessions_of_a_user_are_dropped_by_his_bare_jid/1,
          an_event_comes_between_those_who_read/1,
+         events_that_wait_go_together/1,
+         events_that_wait_go_together_to_a_socket_without_room/1,
+         a_publisher_is_only_so_far_ahead/1,
+         who_reads_finds_all_written_that_was_handed_over/1,
+         a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long/1,
+         no_event_is_older_than_what_was_read_before/1,
          a_session_that_is_replaced_leaves_the_other_one_there/1,
          who_comes_again_hears_all_in_order_though_it_reads_late/1,
          who_publishes_while_it_reads_does_not_wait_for_itself/1,
@@ -50,7 +56,7 @@ an_event_reaches_sessions_of_each_kind({Fanout, _}) ->
     {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
     {_, Bosh} = subscriber(Fanout, <<"b">>, bosh),
     {Stream, _} = subscriber(Fanout, <<"c">>, stream),
-    ok = pubsub_fanout:event(Fanout, <<"<message/>">>),
+    ok = event(Fanout, <<"<message/>">>),
     [equal([{text, <<"<message/>">>}], heard(Socket)),
      true = lists:all(fun is_raw/1, heard(Bosh)),
      equal([{pubsub_outlet, send, <<"<message/>">>}], heard(Stream))].
@@ -58,23 +64,23 @@ an_event_reaches_sessions_of_each_kind({Fanout, _}) ->
 events_come_in_the_order_in_which_they_were_handed_over({Fanout, _}) ->
     {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
     Events = [integer_to_binary(Number) || Number <- lists:seq(1, 100)],
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    [ok = event(Fanout, Event) || Event <- Events],
     equal(Events, texts(Socket)).
 
 who_holds_hears_events_when_it_releases({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     hold(Session, Fanout),
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- [<<"1">>, <<"2">>]],
+    [ok = event(Fanout, Event) || Event <- [<<"1">>, <<"2">>]],
     Before = texts(Socket),
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
-    ok = pubsub_fanout:event(Fanout, <<"3">>),
+    ok = event(Fanout, <<"3">>),
     [equal([], Before), equal([<<"1">>, <<"2">>, <<"3">>], texts(Socket))].
 
 who_holds_twice_releases_twice({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     [hold(Session, Fanout) || _ <- [1, 2]],
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     Before = texts(Socket),
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
     pubsub_fanout:members(Fanout),
@@ -133,7 +139,7 @@ who_is_dropped_while_it_reads_is_dropped_when_it_has_read({Fanout, _}) ->
     in(Session, fun() -> pubsub_fanout:known(Fanout) end),
     wait(Owner),
     gone = in(Session, fun() -> pubsub_fanout:hold(Fanout) end),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     [equal(1, length(Before)), equal([], pubsub_fanout:members(Fanout)), equal([], texts(Socket))].
 
 all_sessions_of_a_user_are_dropped_by_his_bare_jid({Fanout, _}) ->
@@ -164,6 +170,102 @@ an_event_comes_between_those_who_read({Fanout, _}) ->
     [receive {reading, Session} -> Session ! go end || _ <- Sessions -- First],
     [receive {done, Session, ok} -> ok end || Session <- Sessions].
 
+events_that_wait_go_together({Fanout, _}) ->
+    {_, Bosh} = subscriber(Fanout, <<"a">>, bosh),
+    {_, Socket} = subscriber(Fanout, <<"b">>, websocket),
+    {_, _, Page} = page(Fanout, <<"c">>),
+    Big = binary:copy(<<"x">>, 70000),
+    Events = [<<"1">>, <<"2">>, Big, <<"3">>],
+    sys:suspend(Fanout),
+    [ok = give(Fanout, Event) || Event <- Events],
+    sys:resume(Fanout),
+    _ = pubsub_fanout:members(Fanout),
+    [equal([iolist_to_binary([<<"1">>, <<"2">>, Big]), <<"3">>],  % so much is enough for once
+           [Raw || {_, _, {send_xml, {xmlstreamraw, Raw}}} <- heard(Bosh)]),
+     equal(Events, texts(Socket)), equal(Events, frames(Page, 4))].
+
+events_that_wait_go_together_to_a_socket_without_room({Fanout, _}) ->
+    {_, _, Page} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    Events = events(2000),
+    Publisher = working(fun() -> [ok = give(Fanout, Event) || Event <- Events] end),
+    wait(Publisher),
+    equal(Events, frames(Page, 2000)).
+
+a_publisher_is_only_so_far_ahead({Fanout, _}) ->
+    {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    Events = [integer_to_binary(Number) || Number <- lists:seq(1, 33)],
+    sys:suspend(Fanout),
+    [ok = give(Fanout, Event) || Event <- lists:droplast(Events)],
+    Last = working(fun() -> ok = give(Fanout, lists:last(Events)) end),
+    true = is_waiting(Last),
+    sys:resume(Fanout),
+    wait(Last),
+    equal(Events, texts(Socket)).
+
+who_reads_finds_all_written_that_was_handed_over({Fanout, _}) ->
+    {Session, _} = subscriber(Fanout, <<"a">>, websocket),
+    {_, Socket} = subscriber(Fanout, <<"b">>, websocket),
+    Events = [integer_to_binary(Number) || Number <- lists:seq(1, 20)],
+    sys:suspend(Fanout),
+    Session ! {in, self(), fun() -> ok = pubsub_fanout:hold(Fanout), texts(Socket) end},
+    [ok = give(Fanout, Event) || Event <- Events],  % that stand behind it, perhaps
+    sys:resume(Fanout),
+    receive {done, Session, Found} -> equal(Events, Found) end,
+    Publisher = publish(Fanout, [<<"21">>]),
+    true = is_waiting(Publisher),
+    in(Session, fun() -> pubsub_fanout:known(Fanout) end),
+    wait(Publisher).
+
+a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    atomics:add(persistent_term:get({?MODULE, Fanout}), 1, 1),  % and no event
+    hold(Session, Fanout),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    ok = event(Fanout, <<"1">>),
+    equal([<<"1">>], texts(Socket)).
+
+%% Publishers count what is published, each for himself, and hand it over then.  Sessions read these
+%% counts again and again, and note them between the events that they hear.
+no_event_is_older_than_what_was_read_before({Fanout, _}) ->
+    Counts = counters:new(3, []),
+    Read = fun() -> [counters:get(Counts, Each) || Each <- [1, 2, 3]] end,
+    Sessions = [subscriber(Fanout, integer_to_binary(Each), stream) || Each <- lists:seq(1, 10)],
+    Readers = [spawn_monitor(fun() -> read_often(Session, Fanout, Read, 50) end)
+               || {Session, _} <- Sessions],
+    Publishers = [spawn_monitor(fun() -> publish_often(Fanout, Counts, Each, 1000) end)
+                  || Each <- [1, 2, 3]],
+    [receive {'DOWN', Monitor, _, _, Reason} -> equal(normal, Reason) end
+     || {_, Monitor} <- Readers ++ Publishers],
+    _ = pubsub_fanout:members(Fanout),
+    [equal([1000, 1000, 1000], lists:foldl(fun hear/2, [0, 0, 0], heard(Session)))
+     || {Session, _} <- Sessions].
+
+publish_often(Fanout, Counts, Publisher, Times) ->
+    [begin
+         counters:add(Counts, Publisher, 1),
+         ok = give(Fanout, term_to_binary({Publisher, Number}))
+     end || Number <- lists:seq(1, Times)].
+
+read_often(Session, Fanout, Read, Times) ->
+    [in(Session, fun() ->
+                         ok = pubsub_fanout:hold(Fanout),
+                         self() ! {answer, Read()},
+                         pubsub_fanout:known(Fanout),
+                         pubsub_fanout:release(Fanout)
+                 end) || _ <- lists:seq(1, Times)].
+
+%% What is known of each publisher: a count that was read, or the last one that was heard.
+hear({answer, Counts}, Known) ->
+    equal([], [{Count, Before} || {Count, Before} <- lists:zip(Counts, Known), Count < Before]),
+    Counts;
+hear({pubsub_outlet, send, Event}, Known) ->
+    {Publisher, Number} = binary_to_term(Event),
+    Before = lists:nth(Publisher, Known),
+    true = Number >= Before,
+    true = Number =< Before + 1,
+    lists:sublist(Known, Publisher - 1) ++ [Number] ++ lists:nthtail(Publisher, Known).
+
 a_session_that_is_replaced_leaves_the_other_one_there({Fanout, Table}) ->
     {Old, _} = subscriber(Fanout, <<"a">>, websocket),
     {New, _} = subscriber(Fanout, <<"a">>, websocket),
@@ -176,7 +278,7 @@ who_publishes_while_it_reads_does_not_wait_for_itself({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     in(Session, fun() ->
                         ok = pubsub_fanout:hold(Fanout),
-                        ok = pubsub_fanout:event(Fanout, <<"1">>),
+                        ok = event(Fanout, <<"1">>),
                         pubsub_fanout:known(Fanout),
                         pubsub_fanout:release(Fanout)
                 end),
@@ -186,14 +288,14 @@ who_publishes_while_it_reads_does_not_wait_for_itself({Fanout, _}) ->
 who_has_left_hears_nothing({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     ok = in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     [equal([], texts(Socket)), equal([], pubsub_fanout:members(Fanout))].
 
 who_was_dropped_is_told_so_and_cannot_confirm({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     {_, Other} = subscriber(Fanout, <<"b">>, websocket),
     [{<<"a">>, _, _}] = pubsub_fanout:drop(Fanout, [jid(<<"a">>)]),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     [equal([{pubsub_fanout, ended, ?KEY, Fanout}], heard(Session)),
      equal(gone, in(Session, fun() -> pubsub_fanout:confirm(Fanout, <<"id">>) end)),
      equal([], texts(Socket)), equal([<<"1">>], texts(Other))].
@@ -210,7 +312,7 @@ a_session_that_joins_anew_is_one_member({Fanout, _}) ->
                         ok = pubsub_fanout:confirm(Fanout, <<"id">>),
                         pubsub_fanout:release(Fanout)
                 end),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     equal([<<"1">>], texts(Socket)).
 
 members_stand_in_the_table_as_long_as_they_are_members({Fanout, Table}) ->
@@ -232,7 +334,7 @@ a_socket_that_does_not_read_is_closed_by_bytes({Fanout, _}) ->
     {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
     Monitor = monitor(process, Socket),
     in_vain(Socket),
-    [ok = pubsub_fanout:event(Fanout, binary:copy(<<"x">>, 10000)) || _ <- lists:seq(1, 300)],
+    [ok = event(Fanout, binary:copy(<<"x">>, 10000)) || _ <- lists:seq(1, 300)],
     receive {'DOWN', Monitor, _, _, Reason} -> equal(killed, Reason) end.
 
 a_bosh_session_that_nobody_polls_is_ended({Fanout, _}) ->
@@ -245,7 +347,7 @@ a_session_that_holds_for_too_long_is_cut({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     Monitor = monitor(process, Socket),
     hold(Session, Fanout),
-    [ok = pubsub_fanout:event(Fanout, <<"1">>) || _ <- lists:seq(1, 1001)],
+    [ok = event(Fanout, <<"1">>) || _ <- lists:seq(1, 1001)],
     receive {'DOWN', Monitor, _, _, Reason} -> ok end,
     [equal(killed, Reason), equal([], pubsub_fanout:members(Fanout))].
 
@@ -253,7 +355,7 @@ sessions_that_read_are_left_alone({Fanout, _}) ->
     {_, Socket} = subscriber(Fanout, <<"a">>, websocket),
     Event = binary:copy(<<"x">>, 1000),
     [begin
-         ok = pubsub_fanout:event(Fanout, Event),
+         ok = event(Fanout, Event),
          Number rem 100 == 0 andalso forget(Socket)
      end || Number <- lists:seq(1, 5000)],
     equal(true, is_process_alive(Socket)).
@@ -263,12 +365,12 @@ limits_can_be_changed({Fanout, _}) ->
     pubsub_fanout:limit(Fanout, #{messages => 10, bytes => 1000000}),
     Monitor = monitor(process, Socket),
     in_vain(Socket),
-    [ok = pubsub_fanout:event(Fanout, <<"1">>) || _ <- lists:seq(1, 300)],
+    [ok = event(Fanout, <<"1">>) || _ <- lists:seq(1, 300)],
     receive {'DOWN', Monitor, _, _, Reason} -> equal(killed, Reason) end.
 
 who_is_idle_asks_its_owner_and_ends({_, Table}) ->
-    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, owner => self(), table => Table,
-                                              limits => ?LIMITS, idle => 10}),
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, gate => pubsub_fanout:gate(), owner => self(),
+                                              table => Table, limits => ?LIMITS, idle => 10}),
     receive {pubsub_fanout, idle, ?KEY, Fanout} -> ok end,
     Monitor = monitor(process, Fanout),
     ended = pubsub_fanout:end_if_idle(Fanout),
@@ -314,7 +416,7 @@ happen(Chance, Number, Fanout, Sessions) ->
               _ ->
                   {{Session, Socket}, Holds, Since}
           end,
-    ok = pubsub_fanout:event(Fanout, integer_to_binary(Number)),
+    ok = event(Fanout, integer_to_binary(Number)),
     Sessions#{Name := New}.
 
 %%% By real sockets
@@ -322,35 +424,35 @@ happen(Chance, Number, Fanout, Sessions) ->
 a_socket_is_written_to_as_a_websocket_is({Fanout, _}) ->
     {_, _, Page} = page(Fanout, <<"a">>),
     Events = [binary:copy(<<"x">>, Size) || Size <- [1, 125, 126, 65535, 65536, 200000]],
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    [ok = event(Fanout, Event) || Event <- Events],
     equal(Events, frames(Page, length(Events))).
 
 a_socket_that_reads_late_hears_all_in_order({Fanout, _}) ->
     {_, _, Page} = page(Fanout, <<"a">>),
     pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
     Events = events(2000),
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events],
+    [ok = event(Fanout, Event) || Event <- Events],
     equal(Events, frames(Page, 2000)),
     More = events(10),  % now there is room again
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- More],
+    [ok = event(Fanout, Event) || Event <- More],
     equal(More, frames(Page, 10)).
 
 a_socket_that_reads_late_may_hold_events_meanwhile({Fanout, _}) ->
     {Session, _, Page} = page(Fanout, <<"a">>),
     pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
     [First, Second, Third] = [events(1000) || _ <- [1, 2, 3]],
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- First],
+    [ok = event(Fanout, Event) || Event <- First],
     hold(Session, Fanout),
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Second],
+    [ok = event(Fanout, Event) || Event <- Second],
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Third],
+    [ok = event(Fanout, Event) || Event <- Third],
     equal(First ++ Second ++ Third, frames(Page, 3000)).
 
 who_comes_again_hears_all_in_order_though_it_reads_late({Fanout, _}) ->
     {Session, Writer, Page} = page(Fanout, <<"a">>),
     pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
     [First, Second] = [events(2000) || _ <- [1, 2]],
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- First],
+    [ok = event(Fanout, Event) || Event <- First],
     in(Session, fun() ->
                         Socket = get(socket),
                         pubsub_fanout:leave(Fanout),
@@ -358,7 +460,7 @@ who_comes_again_hears_all_in_order_though_it_reads_late({Fanout, _}) ->
                         ok = pubsub_fanout:confirm(Fanout, <<"id">>),
                         pubsub_fanout:release(Fanout)
                 end),
-    [ok = pubsub_fanout:event(Fanout, Event) || Event <- Second],
+    [ok = event(Fanout, Event) || Event <- Second],
     equal(First ++ Second, frames(Page, 4000)).
 
 a_socket_that_is_never_read_is_closed({Fanout, _}) ->
@@ -371,7 +473,7 @@ a_socket_that_was_closed_does_no_harm({Fanout, _}) ->
     {_, Writer, _} = page(Fanout, <<"a">>),
     {_, _, Other} = page(Fanout, <<"b">>),
     kill(Writer),
-    ok = pubsub_fanout:event(Fanout, <<"1">>),
+    ok = event(Fanout, <<"1">>),
     equal([<<"1">>], frames(Other, 1)).
 
 %% Large enough for the kernel's buffers to be full soon.
@@ -401,7 +503,7 @@ page(Fanout, Name) ->
 write(Socket) ->
     receive
         {text_with_reply, Text, Sender} ->
-            #{socket := Frame} = pubsub_outlet:prepare(Text, self()),
+            #{socket := Frame} = pubsub_outlet:prepare([Text], self()),
             gen_tcp:send(Socket, Frame),
             Sender ! {text_reply, self()},
             write(Socket);
@@ -436,14 +538,27 @@ start() ->
     process_flag(trap_exit, true),
     logger:set_primary_config(level, none),
     Table = ets:new(subscriptions, [public, ordered_set]),
-    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, owner => self(), table => Table,
+    Gate = pubsub_fanout:gate(),
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, gate => Gate, owner => self(), table => Table,
                                               limits => ?LIMITS}),
+    persistent_term:put({?MODULE, Fanout}, Gate),
     {Fanout, Table}.
 
 finish({Fanout, Table}) ->
     exit(Fanout, shutdown),
     receive {'EXIT', Fanout, _} -> ok end,
+    persistent_term:erase({?MODULE, Fanout}),
     ets:delete(Table).
+
+%% Hand an event over.
+give(Fanout, Event) ->
+    pubsub_fanout:event(Fanout, persistent_term:get({?MODULE, Fanout}), Event).
+
+%% And see that it is written.
+event(Fanout, Event) ->
+    ok = give(Fanout, Event),
+    _ = pubsub_fanout:members(Fanout),
+    ok.
 
 jid(Name) ->
     {Name, <<"guests.localhost">>, <<"page">>}.
@@ -470,13 +585,16 @@ hold(Session, Fanout) ->
 
 %% A process that hands events over, and ends; it has asked for the first by now.
 publish(Fanout, Events) ->
-    working(fun() -> [ok = pubsub_fanout:event(Fanout, Event) || Event <- Events] end).
+    working(fun() -> [ok = event(Fanout, Event) || Event <- Events] end).
 
-%% A process that does something, and has begun to wait for it.
+%% A process that does something, and has begun to wait for it, or is done.
 working(Work) ->
     {Process, Monitor} = spawn_monitor(Work),
     until_waiting(Process),
     Monitor.
+
+is_waiting(Monitor) ->
+    receive {'DOWN', Monitor, _, _, _} -> false after 0 -> true end.
 
 until_waiting(Process) ->
     case process_info(Process, current_function) of
@@ -529,7 +647,7 @@ kill(Process) ->
     receive {'DOWN', Monitor, _, _, _} -> ok end.
 
 publish_until_down(Fanout, Event, Monitor) ->
-    ok = pubsub_fanout:event(Fanout, Event),
+    ok = event(Fanout, Event),
     receive {'DOWN', Monitor, _, _, _} -> ok
     after 0 -> publish_until_down(Fanout, Event, Monitor)
     end.

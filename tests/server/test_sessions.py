@@ -568,7 +568,7 @@ def test_sessions_come_again_when_a_fan_out_fails(node, guest, port):
     visitor = guest(node)
     erl(
         port,
-        f'[exit(Pid, kill) || {{{{_, <<"{node}">>, _}}, Pid}} <- '
+        f'[exit(Pid, kill) || {{{{_, <<"{node}">>, _}}, Pid, _}} <- '
         f"ets:tab2list('mod_pubsub_sessions_fanouts_{GUESTS}')]",
     )
     with pytest.raises(ConnectionClosed):
