@@ -13,6 +13,7 @@ postgres        a PostgreSQL that all tests of one worker share; see tests/postg
 In CI (the environment variable CI is set) a skipped test is a failure.
 """
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -73,6 +74,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     first of them, so that no worker waits alone in the end.
     """
     items.sort(key=lambda i: ("browser" in i.path.parts) * (1 + ("faults" not in i.path.parts)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end: thousands of tests and their modules.
+
+    Each of its full rounds went through all of that.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
