@@ -23,8 +23,13 @@ from tests.waiting import until
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.rst").read_text(encoding="utf-8")
 
-#: Ours may name the settings of these tests, and lead to the checkout.
-OWN = {"DJANGO_SETTINGS_MODULE": "mysite.settings", "PYTHONPATH": ""}
+#: Ours may name the settings of these tests, lead to the checkout, and let nothing be compiled once
+#: for all commands.
+OWN = {
+    "DJANGO_SETTINGS_MODULE": "mysite.settings",
+    "PYTHONPATH": "",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
 
 URLS = """
 from django.urls import path
