@@ -13,6 +13,8 @@ NPM_READY := var/npm.stamp
 BUILT := $(CLIENT)/dist/pubsub.client.js
 
 export PYTHON
+# Some images set it; each of the processes that tests start would compile everything for itself.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PROGRAMS := venv node npm erl ejabberd nginx openssl
