@@ -21,9 +21,9 @@ def test_a_skip_fails_in_ci(tmp_path: Path, what: str, *, ci: bool) -> None:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.conftest", f"--rootdir={tmp_path}"]
-        + ["-c", os.devnull, str(tmp_path)],
+        + ["--no-header", "-c", os.devnull, str(tmp_path)],
         cwd=Path(__file__).parents[1],
-        env={**outside, "CI": "true" if ci else ""},
+        env={**outside, "CI": "true" if ci else "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
