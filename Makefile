@@ -37,7 +37,7 @@ client-tests: $(BUILT)
 
 python-tests: programs $(VENV)/ready $(BUILT)
 	@echo "Testing the rest …"
-	@$(BIN)/python -m pytest -n 4
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 soak: PROGRAMS := venv erl ejabberd openssl postgres
 soak: SECONDS ?= 300
