@@ -54,10 +54,11 @@ def call(node: str, port: int, expression: str) -> str:
         '    Failed -> io:format("~0p~n", [Failed]), halt(1)'
         " end."
     )
+    there = "group_leader(whereis(user), self())"  # or what it logs would come here
     done = subprocess.run(
         ["erl", "-noinput", *flags("asker", "127.0.0.9", port), "-dist_listen", "false"]
         + ["-hidden", "-eval", code],
-        env={**os.environ, "EXPRESSION": f"{expression}.", "ERL_LIBS": erlang_libraries()},
+        env={**os.environ, "EXPRESSION": f"{there}, {expression}.", "ERL_LIBS": erlang_libraries()},
         capture_output=True,
         text=True,
         check=False,
