@@ -16,7 +16,8 @@
 %%% way.  So events queue up here while one is written, and those that have go to each session in one
 %%% write.  The *gate* tells publishers: before somebody reads it is closed, and all that was handed
 %%% over is written; while it is closed they wait, each with one event, which is then the last one of
-%%% his that a reader can find.
+%%% his that a reader can find.  (What a publisher has sent before somebody else goes on stands here
+%%% before what that one sends: so this process keeps its messages on its heap, as is usual.)
 -module(pubsub_fanout).
 
 -behaviour(gen_server).
@@ -58,6 +59,7 @@
                 readers = #{} :: #{pid() => Deadline :: reference()},
                 gate :: gate(),
                 closed = false :: false | reference() | true,  % a timer: what is on its way is waited for
+                missing = 0 :: non_neg_integer(),     % events that were counted, and have not come
                 turn = reads :: reads | writes,       % whose it is next
                 reads = queue:new() :: queue:queue(), % who wait for their turn
                 writes = queue:new() :: queue:queue(),
@@ -219,10 +221,14 @@ handle_info({timeout, Deadline, {reading, Session}}, #state{readers = Readers} =
             noreply(State)
     end;
 handle_info({timeout, Timer, closing}, #state{closed = Timer, gate = Gate} = State) ->
-    %% A publisher has died between two words, or sleeps.
-    ?LOG_WARNING("~b events have been counted, and did not come", [atomics:get(Gate, ?HANDED_OVER)]),
-    atomics:put(Gate, ?HANDED_OVER, 0),
-    noreply(go_on(State#state{closed = true}));
+    %% A publisher has died between two words, or sleeps; or the event is behind this message.
+    Written = case arrived(0) of
+                  [] -> State;
+                  Events -> write(Events, State)
+              end,
+    Missing = max(0, atomics:get(Gate, ?HANDED_OVER)),
+    Missing == 0 orelse ?LOG_WARNING("~b events have been counted, and did not come", [Missing]),
+    noreply(go_on(Written#state{closed = true, missing = Missing}));
 handle_info({text_reply, Writer}, #state{writers = Writers, members = Members} = State) ->
     case Writers of
         #{Writer := Session} ->
@@ -298,12 +304,18 @@ close(#state{closed = true} = State) ->
     State;
 close(#state{closed = Before, gate = Gate} = State) ->
     Before == false andalso atomics:put(Gate, ?CLOSED, 1),
-    case {atomics:get(Gate, ?HANDED_OVER), Before} of
-        {0, false} -> State#state{closed = true};
-        {0, Timer} -> erlang:cancel_timer(Timer), State#state{closed = true};
-        {_, false} -> State#state{closed = erlang:start_timer(?CLOSE_LIMIT, self(), closing)};
-        {_, _Timer} -> State
+    #state{missing = Missing} = Looked = look_for_missing(atomics:get(Gate, ?HANDED_OVER), State),
+    case {atomics:get(Gate, ?HANDED_OVER) =< Missing, Before} of
+        {true, false} -> Looked#state{closed = true};
+        {true, Timer} -> erlang:cancel_timer(Timer), Looked#state{closed = true};
+        {false, false} -> Looked#state{closed = erlang:start_timer(?CLOSE_LIMIT, self(), closing)};
+        {false, _Timer} -> Looked
     end.
+
+%% There are no more than are counted; those that come late are not missing any more.
+-spec look_for_missing(integer(), #state{}) -> #state{}.
+look_for_missing(Count, #state{missing = Missing} = State) ->
+    State#state{missing = max(0, min(Count, Missing))}.
 
 -spec open(#state{}) -> #state{}.
 open(#state{closed = false} = State) ->
@@ -353,9 +365,10 @@ arrived(_Bytes) ->
 write(Events, #state{gate = Gate} = State) ->
     Dispatched = dispatch([Event || {Event, _} <- Events], State),
     Waiting = [From || {_, From} <- Events, From /= nobody_waits],
-    atomics:sub(Gate, ?HANDED_OVER, length(Events) - length(Waiting)),
+    Left = atomics:sub_get(Gate, ?HANDED_OVER, length(Events) - length(Waiting)),
     lists:foreach(fun(From) -> gen_server:reply(From, ok) end, Waiting),
-    lists:foldl(fun({Event, _}, Acc) -> sweep(Acc, byte_size(Event)) end, Dispatched, Events).
+    lists:foldl(fun({Event, _}, Acc) -> sweep(Acc, byte_size(Event)) end,
+                look_for_missing(Left, Dispatched), Events).
 
 do({event, Event}, From, State) ->
     write([{Event, From}], State);
@@ -513,14 +526,23 @@ let_go(Session, #member{held = Held, messages = Messages, bytes = Bytes} = Membe
 tell([], Member, _Nobody) ->
     Member;
 tell(Events, #member{messages = 0, target = Target} = Member, Nobody) ->
-    Written = pubsub_outlet:write(Target, pubsub_outlet:prepare(Events, Nobody)),
+    {Now, Later} = portion(Events, 0),
+    Written = pubsub_outlet:write(Target, pubsub_outlet:prepare(Now, Nobody)),
     pubsub_outlet:settle(),
     case Written of
-        ok -> Member;
+        ok -> tell(Later, Member, Nobody);
         busy -> put_off_all(Events, Member)
     end;
 tell(Events, Member, _Nobody) ->
     put_off_all(Events, Member).
+
+%% What goes in one write: all of it would be a copy of the session's own, in a queue that is not ours.
+-spec portion([binary()], non_neg_integer()) -> {[binary()], [binary()]}.
+portion([Event | Others], Bytes) when Bytes < ?AT_ONCE ->
+    {Now, Later} = portion(Others, Bytes + byte_size(Event)),
+    {[Event | Now], Later};
+portion(Events, _Bytes) ->
+    {[], Events}.
 
 %%% Who does not read
 

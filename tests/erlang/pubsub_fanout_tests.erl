@@ -23,6 +23,8 @@
          a_publisher_is_only_so_far_ahead/1,
          who_reads_finds_all_written_that_was_handed_over/1,
          a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long/1,
+         an_event_that_comes_too_late_hides_none_after_it/1,
+         a_socket_with_room_for_some_of_what_was_held_gets_all_of_it/1,
          no_event_is_older_than_what_was_read_before/1,
          a_session_that_is_replaced_leaves_the_other_one_there/1,
          who_comes_again_hears_all_in_order_though_it_reads_late/1,
@@ -224,6 +226,33 @@ a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long({Fanout, _}) 
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
     ok = event(Fanout, <<"1">>),
     equal([<<"1">>], texts(Socket)).
+
+an_event_that_comes_too_late_hides_none_after_it({Fanout, _}) ->
+    {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
+    {_, Other} = subscriber(Fanout, <<"b">>, websocket),
+    atomics:add(persistent_term:get({?MODULE, Fanout}), 1, 1),
+    hold(Session, Fanout),
+    gen_server:cast(Fanout, {event, <<"late">>}),
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    _ = pubsub_fanout:members(Fanout),
+    equal([<<"late">>], texts(Socket)),
+    sys:suspend(Fanout),
+    Session ! {in, self(), fun() -> ok = pubsub_fanout:hold(Fanout), texts(Other) end},
+    until_asked(Fanout),
+    ok = give(Fanout, <<"1">>),
+    sys:resume(Fanout),
+    receive {done, Session, Found} -> equal([<<"late">>, <<"1">>], Found) end.
+
+a_socket_with_room_for_some_of_what_was_held_gets_all_of_it({Fanout, _}) ->
+    {Session, _, Page} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    hold(Session, Fanout),
+    Events = events(1000),
+    [ok = event(Fanout, Event) || Event <- Events],
+    in(Session, fun() -> pubsub_fanout:release(Fanout) end),
+    More = events(10),
+    [ok = event(Fanout, Event) || Event <- More],
+    equal(Events ++ More, frames(Page, 1010)).
 
 %% Publishers count what is published, each for himself, and hand it over then.  Sessions read these
 %% counts again and again, and note them between the events that they hear.
@@ -592,6 +621,13 @@ working(Work) ->
     {Process, Monitor} = spawn_monitor(Work),
     until_waiting(Process),
     Monitor.
+
+%% It has a message that it has not taken.
+until_asked(Fanout) ->
+    case process_info(Fanout, message_queue_len) of
+        {message_queue_len, 0} -> erlang:yield(), until_asked(Fanout);
+        _ -> ok
+    end.
 
 is_waiting(Monitor) ->
     receive {'DOWN', Monitor, _, _, _} -> false after 0 -> true end.
