@@ -64,26 +64,10 @@
 
 -spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
 start(Host, Opts) ->
-    case believed_from_outside(ejabberd_option:trusted_proxies(), ejabberd_option:listen()) of
-        [] ->
-            gen_mod:start_child(?MODULE, Host, Opts);
-        Ports ->
-            ?LOG_CRITICAL("trusted_proxies is `all`, so whoever reaches port ~0p from another machine "
-                          "chooses the address that he seems to come from. Listen on loopback (ip: "
-                          "\"127.0.0.1\"), or say where nginx runs, as trusted_proxies: [192.0.2.1]",
-                          [Ports]),
-            {error, believed_from_outside}
+    case pubsub_listeners:check() of
+        ok -> gen_mod:start_child(?MODULE, Host, Opts);
+        Error -> Error
     end.
-
-%% Ports of HTTP that are open to other machines, whose word on a visitor's address is taken.
--spec believed_from_outside(all | list(), [ejabberd_listener:listener()]) -> [inet:port_number()].
-believed_from_outside(all, Listeners) ->
-    [Port || {{Port, IP, tcp}, ejabberd_http, _} <- Listeners, is_integer(Port), not is_loopback(IP)];
-believed_from_outside(_Proxies, _Listeners) ->
-    [].
-
-is_loopback({127, _, _, _}) -> true;
-is_loopback(IP) -> IP == {0, 0, 0, 0, 0, 0, 0, 1}.
 
 -spec stop(binary()) -> ok | {error, term()}.
 stop(Host) ->

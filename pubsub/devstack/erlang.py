@@ -27,7 +27,7 @@ ERLANG_LIBRARIES = (
     "/usr/lib*/ejabberd*/ebin/ejabberd.app",
     "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
 )
-GUARD = ("mod_pubsub_guard",)
+GUARD = ("mod_pubsub_guard", "pubsub_listeners")
 SESSIONS = (
     "mod_pubsub_sessions",
     "pubsub_requests",

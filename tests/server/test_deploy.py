@@ -21,7 +21,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import unix_connect
 
 from pubsub.devstack import Child, Stack, StackError
+from pubsub.devstack.processes import listening
+from tests.server import erlang
 from tests.visitors import WebSocketStream, auth
+from tests.waiting import until
 
 CLIENT = Path(__file__).parents[2] / "media" / "strophe" / "dist"
 
@@ -160,20 +163,54 @@ def test_who_comes_by_the_socket_without_nginx_is_any_visitor(site: Stack) -> No
     publisher.vanish()
 
 
-class OpenToAll(Stack):
-    """A stack whose HTTP port can be reached from other machines."""
+def configure(stack: Stack, **options: Any) -> None:
+    """Give options of ejabberd's other values; HTTP_IP is a macro."""
+    path = stack.folder / "ejabberd.yml"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if ip := options.pop("HTTP_IP", ""):
+        config["define_macro"]["HTTP_IP"] = ip
+    (included,) = config["include_config_file"].values()
+    included["disallow"] += options
+    path.write_text(json.dumps(config | options), encoding="utf-8")
 
-    def prepare(self) -> None:
-        super().prepare()
-        path = self.folder / "ejabberd.yml"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["define_macro"]["HTTP_IP"] = "0.0.0.0"
-        path.write_text(json.dumps(config), encoding="utf-8")
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"HTTP_IP": "0.0.0.0"}, r"port \d+: trusted_proxies is `all`"),
+        ({"HTTP_IP": "::"}, r"port \d+: trusted_proxies is `all`"),
+        ({"trusted_proxies": ["192.0.2.1"]}, r"at unix:http.sock: trusted_proxies names addresses"),
+    ],
+)
+def test_a_server_that_would_believe_the_wrong_ones_does_not_start(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    stack = Stack(tmp_path)
+    try:
+        stack.prepare()
+        configure(stack, **options)
+        with pytest.raises(StackError, match=words):
+            stack.ejabberd.start()
+    finally:
+        stack.stop()
 
 
-def test_a_server_that_would_believe_other_machines_does_not_start(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"trusted_proxies is `all`.*port \[\d+\]"):
-        OpenToAll(tmp_path).start()
+def test_a_reload_after_which_other_machines_would_be_believed_closes_the_port(
+    tmp_path: Path,
+) -> None:
+    port = erlang.free_port()
+    stack = Stack(tmp_path, nginx=True)
+    with ExitStack() as running:
+        running.callback(stack.stop)
+        with erlang.distributed("listeners", "127.0.0.8", port):
+            stack.start()
+        configure(stack, HTTP_IP="0.0.0.0")
+        assert erlang.call("listeners@127.0.0.8", port, "ejabberd_config:reload()") == "ok"
+        log = stack.folder / "ejabberd.log"
+        words = f"port {stack.ports.http}: trusted_proxies is `all`"
+        until(lambda: words in log.read_text(encoding="utf-8"), words)
+        assert not listening(stack.ports.http)
+        assert listening(str(stack.http_socket))
 
 
 def test_wrong_passwords_shut_an_address_out_of_the_publishers_host(site: Stack) -> None:

@@ -299,6 +299,7 @@ def test_what_erlc_says_of_a_broken_guard_is_quoted(
     guard = tmp_path / "deploy" / "ejabberd" / "mod_pubsub_guard.erl"
     guard.parent.mkdir(parents=True)
     guard.write_text("-module(mod_pubsub_guard).\nstart(Host) -> Hots.\n")
+    shutil.copy(stack_files.deploy_file("ejabberd/pubsub_listeners.erl"), guard.parent)
     monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
     with pytest.raises(StackError, match=r"(?s)erlc could not compile .*'Hots' is unbound"):
         Stack(tmp_path / "s", sessions=False).start()
