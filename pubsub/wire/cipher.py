@@ -10,15 +10,27 @@ import contextlib
 import socket
 import ssl
 
+from pubsub.wire.forks import whole
+
 #: How much is read from the socket in one go, in bytes.
 CHUNK = 65536
+
+
+def trusting(ca_file: str | None) -> ssl.SSLContext:
+    """What is trusted, and what is agreed on.
+
+    :param ca_file: PEM file of trusted authorities; None trusts the system's.
+    :raises OSError: when it cannot be read, or holds none.
+    """
+    with whole():
+        return ssl.create_default_context(cafile=ca_file)
 
 
 class Cipher:
     """TLS on top of a socket that does not block; its methods are those of a socket.
 
     :param connected: the socket; whoever has opened it closes it.
-    :param context: what is trusted, and what is agreed on.
+    :param context: from :func:`trusting`.
     :param hostname: whom the peer's certificate must be made out to.
     """
 
@@ -27,7 +39,8 @@ class Cipher:
         self._received = ssl.MemoryBIO()
         self._encrypted = ssl.MemoryBIO()
         self._unsent = b""
-        self._tls = context.wrap_bio(self._received, self._encrypted, server_hostname=hostname)
+        with whole():
+            self._tls = context.wrap_bio(self._received, self._encrypted, server_hostname=hostname)
 
     @property
     def has_unread(self) -> bool:
@@ -47,7 +60,8 @@ class Cipher:
         """
         while True:
             try:
-                self._tls.do_handshake()
+                with whole():
+                    self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 if not self._flush() or not self._receive():
                     return False
@@ -67,7 +81,8 @@ class Cipher:
         if not self._flush():
             return 0
         try:
-            sent = self._tls.write(data)
+            with whole():
+                sent = self._tls.write(data)
         except ssl.SSLWantReadError:
             return 0
         self._flush()
@@ -120,7 +135,8 @@ class Cipher:
         length = 0
         while length < size:
             try:
-                data = self._tls.read(size - length)
+                with whole():
+                    data = self._tls.read(size - length)
             except ssl.SSLWantReadError:
                 break
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

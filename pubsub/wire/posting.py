@@ -11,6 +11,7 @@ import ssl
 from urllib.parse import urlsplit
 
 from pubsub.exceptions import ConnectError, TLSError
+from pubsub.wire.cipher import trusting
 from pubsub.wire.transport import Deadline, connected_to, is_loopback
 
 #: Bytes that an answer may have.
@@ -50,7 +51,7 @@ class HTTPPeer(http.client.HTTPConnection):
         peer = connected_to(self.host, self.port, self._deadline)
         try:
             if self._is_safe:
-                context = ssl.create_default_context(cafile=self._ca_file)
+                context = trusting(self._ca_file)
                 peer.settimeout(max(self._deadline.remaining(), 0.001))
                 peer = context.wrap_socket(peer, server_hostname=self.host)
             elif not is_loopback(peer):

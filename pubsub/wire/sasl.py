@@ -13,6 +13,8 @@ from typing import Protocol
 
 import scramp
 
+from pubsub.wire.forks import whole
+
 #: A server that asks for more iterations wants to keep us busy: some seconds of one processor.
 MOST_ITERATIONS = 1_000_000
 
@@ -99,8 +101,9 @@ class Scram:
             return ""
         self._challenged = True
         try:
-            self._client.set_server_first(message)
-            return self._encode(self._client.get_client_final())
+            with whole():
+                self._client.set_server_first(message)
+                return self._encode(self._client.get_client_final())
         except scramp.ScramException as error:
             raise SASLError(f"{self.name} failed: {error}") from error
 

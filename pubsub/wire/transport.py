@@ -24,7 +24,7 @@ from typing import Any
 import xmpp
 
 from pubsub.exceptions import ConnectError, StreamLost, TLSError
-from pubsub.wire.cipher import Cipher
+from pubsub.wire.cipher import Cipher, trusting
 
 #: How much is read or written in one go, in bytes.
 CHUNK = 65536
@@ -100,7 +100,7 @@ class Transport(xmpp.client.PlugIn):  # type: ignore[misc]
         :raises TLSError: when the certificate does not verify or TLS cannot be agreed on.
         """
         try:
-            context = ssl.create_default_context(cafile=ca_file)
+            context = trusting(ca_file)
         except OSError as error:
             raise TLSError(self.server, f"cannot read the CA file {ca_file!r}: {error}") from error
         try:

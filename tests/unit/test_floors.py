@@ -70,7 +70,17 @@ WAYS = {
             "events",
             "answers",
         ],
-        *["posting", "sasl", "builder", "transport", "cipher", "wakeup", "backoff", "account"],
+        *[
+            "posting",
+            "sasl",
+            "builder",
+            "transport",
+            "cipher",
+            "forks",
+            "wakeup",
+            "backoff",
+            "account",
+        ],
     ],
 }
 

@@ -5,12 +5,14 @@ import select
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pubsub.devstack import files
-from pubsub.wire.cipher import Cipher
+from pubsub.wire.cipher import Cipher, trusting
 
 HOST = "example.org"
 
@@ -46,7 +48,7 @@ def ends(pem):
     here.setblocking(False)
     with here, there:
         counted = Counted(here)
-        cipher = Cipher(counted, ssl.create_default_context(cafile=pem[1]), HOST)
+        cipher = Cipher(counted, trusting(pem[1]), HOST)
         with ThreadPoolExecutor() as pool:
             peer = pool.submit(served.wrap_socket, there, server_side=True)
             while not cipher.agree():
@@ -143,10 +145,41 @@ def test_a_certificate_of_somebody_else_ends_it(pem):
     served.load_cert_chain(pem[0])
     here.setblocking(False)
     with here, there, ThreadPoolExecutor() as pool:
-        cipher = Cipher(here, ssl.create_default_context(cafile=pem[1]), "another.example.org")
+        cipher = Cipher(here, trusting(pem[1]), "another.example.org")
         peer = pool.submit(served.wrap_socket, there, server_side=True)
         with pytest.raises(ssl.SSLCertVerificationError):
             while not cipher.agree():
                 select.select([here], [], [], 20)
         with pytest.raises(ssl.SSLError):  # it is told why
             peer.result(20)
+
+
+FORKS = """
+import os, signal, socket, sys, threading
+from pubsub.wire.cipher import Cipher, trusting
+
+def begin():
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    with here, there:
+        assert not Cipher(here, trusting(sys.argv[1]), "example.org").agree()
+
+def begin_and_exit():
+    code = 1
+    try:
+        signal.alarm(20)  # a lock that nobody holds any more ends it
+        begin()
+        code = 0
+    finally:
+        os._exit(code)
+
+threading.Thread(target=begin).start()
+children = [os.fork() or begin_and_exit() for _ in range(20)]
+print([os.waitpid(child, 0)[1] for child in children])
+"""
+
+
+def test_a_child_forked_while_its_parent_begins_tls_for_the_first_time_can_begin_it_too(pem):
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, pem[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{[0] * 20}\n"
