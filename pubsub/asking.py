@@ -14,8 +14,9 @@ from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem
 from pubsub.instances import as_held, as_parent, as_saved, without_prefetched
 from pubsub.items import DELETED, Item, Place, next_number, now, valid_id, valid_node
-from pubsub.payloads import is_payload, make_payload
+from pubsub.payloads import Unwritten, is_payload, make_payload, unwritten
 from pubsub.publications import PAYLOADS, Publication, seconds, wrong_answer
+from pubsub.rowxml import freeze
 from pubsub.rules import PRIVATE, rule_of
 
 
@@ -136,11 +137,18 @@ def configuration_of(publication: Publication, node: str) -> Mapping[str, Any]:
 # Private
 
 
-def _payload(publication: Publication, row: Model, event: str, at: datetime) -> str:
+def _payload(publication: Publication, row: Model, event: str, at: datetime) -> str | Unwritten:
+    origin = current_origin()
+    if publication.writes_columns:
+        frozen = freeze(row, publication.field_names)
+        if frozen is not None:
+            # What can wait for it is left to who sends it.
+            entry = unwritten(frozen, event=event, at=at, origin=origin)
+            if entry is not None:
+                return entry
     value = publication.get_payload(row, event)
     if not is_payload(value):
         raise wrong_answer(publication, "get_payload", value, PAYLOADS)
-    origin = current_origin()
     return make_payload(value, event=event, at=at, origin=origin, about="the payload")
 
 

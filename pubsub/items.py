@@ -20,7 +20,7 @@ from django.db.models import Model
 from pubsub.context import current_origin
 from pubsub.exceptions import InvalidItem, InvalidNode
 from pubsub.instances import primary_key
-from pubsub.payloads import check_xml, make_payload, shortened
+from pubsub.payloads import Unwritten, check_xml, make_payload, shortened
 
 #: The events that an item can tell of.
 CREATED, UPDATED, DELETED, PUBLISHED = "created", "updated", "deleted", "published"
@@ -40,7 +40,8 @@ class Item:
     :param node: the topic.
     :param id: overwrites the item of that id; None: a new item, of an id that the backend chooses.
     :param event: ``created``, ``updated``, ``deleted`` or ``published``.
-    :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.
+    :param payload: the ``<entry>`` as XML text; empty when the item is to be retracted.  One that
+        is unwritten is written when somebody first asks.
     :param at: when it happened, in UTC.
     :param sequence: of a registered model's items: grows with the states of its rows, in the order
         in which this process saw them.
@@ -66,7 +67,7 @@ class Item:
         node: str,
         id: str | None,
         event: str,
-        payload: str,
+        payload: str | Unwritten,
         at: datetime,
         sequence: int | None = None,
         is_reread: bool = False,
@@ -74,11 +75,12 @@ class Item:
         is_own: bool = False,
     ) -> None:
         # What a frozen dataclass would do one by one, and each save would pay for.
-        self.__dict__.update(
+        held = self.__dict__
+        held["payload" if isinstance(payload, str) else _UNWRITTEN] = payload
+        held.update(
             node=node,
             id=id,
             event=event,
-            payload=payload,
             at=at,
             sequence=sequence,
             is_reread=is_reread,
@@ -86,11 +88,30 @@ class Item:
             is_own=is_own,
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """The payload, when it is first asked for; two threads may do that at once."""
+        held = self.__dict__
+        unwritten = held.get(_UNWRITTEN) if name == "payload" else None
+        if unwritten is not None:
+            held["payload"] = unwritten.to_xml()
+            held.pop(_UNWRITTEN, None)
+        elif name != "payload" or name not in held:
+            raise AttributeError(f"an Item has no {name!r}")
+        return held["payload"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, pickled or not."""
+        assert self.payload is not None  # it is written now
+        return self.__dict__
+
     @property
     def is_retraction(self) -> bool:
         """Whether it takes an item off the node instead of putting one there."""
-        return not self.payload
+        return self.__dict__.get("payload") == ""
 
+
+#: Under this name an Item holds its payload as long as that is unwritten.
+_UNWRITTEN = "_unwritten"
 
 #: Where an item is: its node, and its id there (None: a new one, nothing is overwritten).
 Place = tuple[str, str | None]

@@ -19,7 +19,7 @@ from django.db.models import Model
 from django.utils.functional import Promise
 
 from pubsub.exceptions import InvalidItem, PayloadTooBig
-from pubsub.rowxml import escaped, to_xml
+from pubsub.rowxml import FrozenRow, escaped, to_xml
 
 NS_ATOM = "http://www.w3.org/2005/Atom"
 NS_META = "urn:django-pubsub:1"
@@ -48,6 +48,38 @@ class XML(str):
     __slots__ = ()
 
 
+class Unwritten:
+    """An ``<entry>`` that is complete, and written by whoever first needs its text.
+
+    Nothing can go wrong any more, and nobody can change it.
+    """
+
+    __slots__ = ("_at", "_event", "_origin", "_row")
+
+    def __init__(self, row: FrozenRow, event: str, at: datetime, origin: str) -> None:
+        self._row = row
+        self._event = event
+        self._at = at
+        self._origin = origin
+
+    def to_xml(self) -> str:
+        """What :func:`make_payload` makes of it."""
+        return _entry(XML(self._row.to_xml()), _meta(self._event, self._at, self._origin))
+
+
+def unwritten(row: FrozenRow, *, event: str, at: datetime, origin: str) -> Unwritten | None:
+    """The ``<entry>`` of a row, to be written later.
+
+    :param event, at, origin: see :func:`make_payload`.
+    :returns: None where that has to look at the text, for it may be refused.
+    """
+    # No character takes more than six bytes, with what escapes it.
+    most = sum(map(len, row.texts)) + len(origin) + row.most + len(NS_ATOM) + len(NS_META) + MARK
+    if (most + 200) * 6 > MAX_PAYLOAD or not all(map(_is_xml, (origin, *row.texts))):
+        return None
+    return Unwritten(row, event, at, origin)
+
+
 def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: str) -> str:
     """The ``<entry>`` that carries a value, as XML text.
 
@@ -59,9 +91,7 @@ def make_payload(value: Any, *, event: str, at: datetime, origin: str, about: st
     :raises PayloadTooBig: above 250,000 bytes.
     :raises TypeError: for a value of another type.
     """
-    source = f" origin={quoteattr(origin)}" if origin else ""
-    meta = f'{_META} event="{event}" at="{timestamp(at)}"{source}/>'
-    entry = _entry(value, meta)
+    entry = _entry(value, _meta(event, at, origin))
     # No character takes more than four bytes.
     is_small = (len(entry) + MARK) * 4 <= MAX_PAYLOAD
     size = 0 if is_small else len(entry.encode("utf-8", "surrogatepass")) + MARK
@@ -105,10 +135,7 @@ def check_xml(text: str, what: str, error: type[InvalidItem] = InvalidItem) -> N
 
     :raises InvalidItem: or the given subclass, naming the character.
     """
-    if text.isprintable():
-        return  # as most is, and then there is nothing in it that XML could not carry
-    # To match what is right takes half the time of searching for what is wrong.
-    found = None if _ALL_XML.fullmatch(text) else _NOT_XML.search(text)
+    found = None if _is_xml(text) else _NOT_XML.search(text)
     if found:
         raise error(
             f"{what} holds {found[0]!r} at position {found.start()}, which XML 1.0 cannot carry"
@@ -154,6 +181,18 @@ def element_text(element: ET.Element) -> str:
 
 
 # Private
+
+
+def _is_xml(text: str) -> bool:
+    """Whether XML can carry a text."""
+    # Most is printable, and then there is nothing in it that XML could not carry.  To match what is
+    # right takes half the time of searching for what is wrong.
+    return text.isprintable() or _ALL_XML.fullmatch(text) is not None
+
+
+def _meta(event: str, at: datetime, origin: str) -> str:
+    source = f" origin={quoteattr(origin)}" if origin else ""
+    return f'{_META} event="{event}" at="{timestamp(at)}"{source}/>'
 
 
 def _entry(value: Any, meta: str) -> str:

@@ -39,6 +39,9 @@ HOOKS = (
     *("get_configuration", "get_throttle"),
 )
 
+#: Those among them that decide about the payload.
+PAYLOAD_HOOKS = ("get_fields", "get_payload")
+
 
 class Publication:
     """The publishing side of one model, as ModelAdmin is its editing side.
@@ -181,6 +184,12 @@ class Publication:
         # These call methods of the model.
         asks = self.natural_keys or self.format not in (formats.XML_FORMAT, formats.JSON_FORMAT)
         return any(own) or asks
+
+    @cached_property
+    def writes_columns(self) -> bool:
+        """Whether a payload is the XML of the columns, and no code of others has a say in it."""
+        own = [getattr(type(self), hook) is getattr(Publication, hook) for hook in PAYLOAD_HOOKS]
+        return all(own) and self.format == formats.XML_FORMAT and not self.natural_keys
 
     @cached_property
     def may_leave(self) -> bool:

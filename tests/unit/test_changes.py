@@ -6,8 +6,9 @@ import pytest
 from django.db import transaction
 
 from pubsub import Publication
+from pubsub.changes import items_for
 from pubsub.exceptions import InvalidItem
-from pubsub.items import Item
+from pubsub.items import UPDATED, Item
 from pubsub.signals import publish_failed
 from tests.testapp.models import Author, Badge, Parcel, Post, Seat
 
@@ -227,3 +228,28 @@ def test_the_row_of_a_failure_is_told_as_such(sent, register, failures):
     author = Author.objects.create(name="Ada")
     (failure,) = failures
     assert (failure["model"], failure["pk"], failure["event"]) == (Author, author.pk, "created")
+
+
+def test_the_xml_of_a_row_is_left_to_who_sends_it_and_is_that_of_the_saved_state():
+    author = Author.objects.create(name="Ada")
+    _, (item,) = items_for(Publication(Author), author, UPDATED)
+    assert "payload" not in vars(item)
+    author.name = "not saved yet"
+    assert ">Ada</field>" in item.payload
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"get_fields": lambda self, row, event: ["name"]},
+        {"get_payload": lambda self, row, event: Publication.get_payload(self, row, event)},
+        {"format": "json"},
+        {"natural_keys": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_asks_the_code_of_others_is_written_at_once(options):
+    author = Author.objects.create(name="Ada")
+    publication = type("Asking", (Publication,), options)(Author)
+    _, (item,) = items_for(publication, author, UPDATED)
+    assert "payload" in vars(item)

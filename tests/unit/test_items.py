@@ -1,5 +1,9 @@
 """pubsub/items.py: what is published is complete, and what would break a stream is refused."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 from uuid import UUID
 
@@ -7,7 +11,17 @@ import pytest
 
 from pubsub.context import origin_of, originating
 from pubsub.exceptions import InvalidItem, InvalidNode, PubSubError
-from pubsub.items import MAX_ID, MAX_NODE, make_item, make_retraction, valid_configuration
+from pubsub.items import (
+    MAX_ID,
+    MAX_NODE,
+    Item,
+    make_item,
+    make_retraction,
+    now,
+    valid_configuration,
+)
+from pubsub.payloads import unwritten
+from pubsub.rowxml import freeze
 from tests.testapp.models import Author
 
 
@@ -101,3 +115,48 @@ def test_an_id_is_taken_as_it_is(item_id):
 def test_an_id_of_more_digits_than_python_writes_is_refused():
     with pytest.raises(InvalidItem, match="cannot be written"):
         make_item("/n", "x", id=10**5000)
+
+
+@pytest.fixture
+def lazy():
+    """An item whose payload is unwritten."""
+    at = now()
+    row = freeze(Author(pk=7, name="Ada"), ["name"])
+    return Item("/n", "7", "updated", unwritten(row, event="updated", at=at, origin=""), at)
+
+
+def is_written(item):
+    return "payload" in vars(item)
+
+
+def test_an_unwritten_payload_is_written_when_somebody_asks_and_then_kept(lazy):
+    assert not lazy.is_retraction
+    assert "7" in repr(lazy)
+    assert not is_written(lazy)
+    text = lazy.payload
+    assert ">Ada</field>" in text
+    assert lazy.payload is text
+    assert len(vars(lazy)) == len(vars(make_item("/n", "x")))
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, replace, lambda item: pickle.loads(pickle.dumps(item))],
+    ids=["copy", "deepcopy", "replace", "pickle"],
+)
+def test_a_copy_of_an_item_that_is_unwritten_equals_it(lazy, copied):
+    other = copied(lazy)
+    assert other == lazy
+    assert other.payload == lazy.payload
+
+
+def test_several_threads_may_ask_for_what_is_unwritten(lazy):
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: lazy.payload, range(64)))
+    assert found == {lazy.payload}
+
+
+def test_an_item_has_no_other_attributes(lazy):
+    for item in (lazy, make_item("/n", "x")):
+        with pytest.raises(AttributeError, match="'colour'"):
+            item.colour  # noqa: B018

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.exceptions import InvalidItem, PayloadTooBig
-from pubsub.payloads import MARK, MAX_PAYLOAD, XML, is_payload, make_payload, marked, timestamp
+from pubsub.payloads import (
+    MARK,
+    MAX_PAYLOAD,
+    XML,
+    is_payload,
+    make_payload,
+    marked,
+    timestamp,
+    unwritten,
+)
+from pubsub.rowxml import freeze
 from tests.testapp.models import Author, Post
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -275,3 +285,35 @@ def test_a_qualified_name_of_an_attribute_is_one():
 def test_a_value_that_cannot_even_be_shown_is_refused():
     with pytest.raises(InvalidItem, match="of type dict is no JSON"):
         payload({"x": 10**5000})
+
+
+def unwritten_row(name, origin=""):
+    row = freeze(Author(pk=7, name=name), ["id", "name"])
+    return unwritten(row, event="updated", at=NOON, origin=origin)
+
+
+@given(st.text(), st.sampled_from(["", "AAAAAAAAAAAAAAAAAAAAAA", '"<&>']))
+def test_what_is_written_later_is_the_same_and_what_may_be_refused_is_not_written_later(
+    name, origin
+):
+    later = unwritten_row(name, origin)
+    try:
+        at_once = payload(Author(pk=7, name=name), "updated", origin)
+    except InvalidItem:
+        assert later is None
+    else:
+        assert later.to_xml() == at_once
+
+
+def test_an_origin_that_xml_cannot_carry_is_refused_at_once():
+    assert unwritten_row("Ada", "\0") is None
+
+
+@pytest.mark.parametrize("character", ["x", "&", "ü", "\U0001f600"])
+def test_what_is_written_later_cannot_turn_out_to_be_too_big(character):
+    for length in range(0, MAX_PAYLOAD, 997):
+        later = unwritten_row(character * length)
+        if later is None:
+            break
+        assert len(later.to_xml().encode()) + MARK <= MAX_PAYLOAD
+    assert length > 20_000  # most are small

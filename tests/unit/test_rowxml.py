@@ -1,15 +1,18 @@
 """pubsub/rowxml.py: the XML of a row is Django's, byte for byte."""
 
 import xml.etree.ElementTree as ET
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
 from django.core.serializers.xml_serializer import Serializer
+from django.db.models import F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsub.exceptions import InvalidItem
-from pubsub.rowxml import to_xml
+from pubsub.rowxml import freeze, to_xml
 from tests.testapp.models import (
     Author,
     Badge,
@@ -135,3 +138,84 @@ def test_columns_and_nothing_else_are_written_by_default(django_assert_num_queri
 def test_a_value_that_its_field_cannot_write_is_refused_by_name():
     with pytest.raises(InvalidItem, match=r"testapp\.Everything 1 cannot be written"):
         to_xml(Everything(pk=1, json=object()))
+
+
+#: Columns whose values nobody can change, so that they need not be written at once.
+PLAIN = [
+    *["char", "text", "slug", "url", "email", "integer", "big", "boolean", "float", "decimal"],
+    *["date", "datetime", "uuid", "ip", "author_id", "person_id"],
+]
+plain_names = [name.removesuffix("_id") for name in PLAIN]
+
+
+@given(st.fixed_dictionaries({k: st.none() | VALUES[k] for k in PLAIN}))
+def test_a_frozen_row_is_written_as_the_row_would_have_been(values):
+    instance = Everything(pk=1)
+    instance.__dict__.update(values)
+    written = to_xml(instance, plain_names)
+    frozen = freeze(instance, plain_names)
+    instance.__dict__.update(dict.fromkeys(PLAIN, "something else"))
+    if frozen is None:
+        assert any(abs(values[k] or 0) > 2**64 for k in ("integer", "big", "author_id"))
+    else:
+        assert frozen.to_xml() == written
+        assert len(written) < frozen.most + sum(map(len, frozen.texts)) * 6
+
+
+@given(st.fixed_dictionaries({}, optional={k: st.none() | v for k, v in VALUES.items()}))
+def test_any_row_is_frozen_as_it_is_or_not_at_all(values):
+    instance = Everything(pk=1)
+    instance.__dict__.update(values)
+    for field in Everything._meta.concrete_fields:
+        frozen = freeze(instance, [field.name])
+        assert frozen is None or frozen.to_xml() == to_xml(instance, [field.name])
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        Author(pk=7, name="<&>"),
+        Penname(pk=1, name="a proxy"),
+        Ticket(pk=UUID(int=7), price=Decimal("1.50"), day=date(2026, 11, 26)),
+        Badge(pk='"<&>\n', person_id=7),
+        Post(pk=1, author_id=None, created=datetime.now(timezone.utc)),
+    ],
+    ids=lambda instance: type(instance).__name__,
+)
+def test_rows_of_such_columns_are_frozen(instance):
+    names = [field.name for field in instance._meta.concrete_fields]
+    assert freeze(instance, names).to_xml() == to_xml(instance, names)
+
+
+class Loud(str):
+    """A text that is written in a way of its own."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return self.upper()
+
+
+@pytest.mark.parametrize(
+    ("instance", "names"),
+    [
+        (Everything(pk=1, json={}), ["json"]),
+        (Everything(pk=1, binary=b""), ["binary"]),
+        (Everything(pk=1, file="name"), ["file"]),
+        (Everything(pk=1, time="noon"), ["time"]),
+        (Everything(pk=1, shouted="hey"), ["shouted"]),
+        (Everything(pk=1, date="2026-11-26"), ["date"]),
+        (Everything(pk=1, datetime=date(2026, 11, 26)), ["datetime"]),
+        (Everything(pk=1, integer=2**64 + 1), ["integer"]),
+        (Everything(pk=1, integer=F("big")), ["integer"]),
+        (Everything(pk=2**64 + 1), ["char"]),
+        (Everything(pk=1, char=Loud("hey")), ["char"]),
+        (Author(name="no key yet"), ["name"]),
+        (Author.from_db("default", ["id"], [1]), ["name"]),
+        (Pizzeria(pk=1, name="P", stars=2, oven="wood"), ["name", "stars", "oven"]),
+        (Post(pk=1), ["title", "readers"]),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_what_may_change_or_needs_the_row_is_not_frozen(instance, names):
+    assert freeze(instance, names) is None
