@@ -45,8 +45,17 @@ REGISTER_ACCOUNTS = (
     " ok -> ok;"
     " {error, exists} -> ok = ejabberd_auth:set_password(User, Host, Password)"
     " end || {User, Host, Password} <- Accounts], "
-    f'io:format("~s~n", ["{ACCOUNTS_READY}"]).'
 )
+
+# ejabberd looks whether all files of its applications are there, a thousand of them, for two
+# seconds of a processor after its start.  The processes that do so are known by where they are.
+CHECK_NO_FILES = (
+    "[exit(Process, kill) || Process <- processes(), "
+    "{current_stacktrace, Trace} <- [process_info(Process, current_stacktrace)], "
+    "lists:any(fun({ejabberd, Function, _, _}) ->"
+    ' lists:prefix("-check_app", atom_to_list(Function)); (_) -> false end, Trace)], '
+)
+AFTER_START = f'{REGISTER_ACCOUNTS}{CHECK_NO_FILES}io:format("~s~n", ["{ACCOUNTS_READY}"]).'
 
 # deploy/ejabberd.yml says at its head why, and where they belong in production.
 ERLANG_FLAGS = ["+K", "true", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]
@@ -271,7 +280,7 @@ class Stack:
             # Paths are relative to the folder, so none needs Erlang's quoting.
             with_open_files(
                 [erl, "-noinput", "-pa", "ebin", "-mnesia", "dir", '"spool"', *ERLANG_FLAGS]
-                + ["-s", "ejabberd", "-eval", REGISTER_ACCOUNTS]
+                + ["-s", "ejabberd", "-eval", AFTER_START]
             ),
             folder=self.folder,
             environment={
