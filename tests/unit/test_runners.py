@@ -119,7 +119,8 @@ def test_what_is_asked_for_again_before_it_has_begun_is_done_once(runner, caplog
 
 
 def test_what_is_asked_for_again_while_it_fails_is_done_once_for_both(runner, pause):
-    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
+    is_held, over = threading.Event(), threading.Event()
     outcomes = iter([AWAY, "first"])
 
     def act():
@@ -127,9 +128,14 @@ def test_what_is_asked_for_again_while_it_fails_is_done_once_for_both(runner, pa
         assert go_on.wait(20)
         return telling(outcomes)()
 
+    def hold():
+        is_held.set()
+        over.wait(20)
+
     first = runner.take(errand(act, key="all"))
+    runner.take(errand(hold))  # by the other thread
     assert begun.wait(20)
-    runner.take(errand(lambda: over.wait(20)))  # the other thread
+    assert is_held.wait(20)
     second = runner.take(errand(pytest.fail, key="all"))
     go_on.set()
     assert (first.result(20), second.result(20)) == ("first", "first")
