@@ -86,3 +86,46 @@ def test_html_in_an_item_that_is_published_by_hand_is_text(visitors, publisher):
     for id in items:
         retract(NODE, id).result(10)
     expect(seer.locator("#statuses li", has_text=mark)).to_have_count(0)
+
+
+def test_elements_of_an_item_that_a_page_takes_over_run_and_load_nothing(visitors, publisher):
+    """They come from a document that no script runs in, as if a DOMParser had made them."""
+    _, seer = visitors
+    asked = []
+    seer.on("request", lambda request: asked.append(request.url))
+    seer.evaluate(
+        "window.taken = 0; window.mine = new PubSubClient();"
+        "mine.subscribe('evil/elements', { onSync() { window.synced = true; }, onItem({ entry }) {"
+        " document.body.append(document.importNode(entry, true), entry); taken++; } })"
+    )
+    seer.wait_for_function("() => window.synced")
+    html = "http://www.w3.org/1999/xhtml"
+    evil = ET.Element(f"{{{html}}}div", onclick="hacked=1")
+    ET.SubElement(evil, f"{{{html}}}script").text = "hacked=1"
+    ET.SubElement(evil, f"{{{html}}}script", src="/hacked.js")
+    publish("evil/elements", evil, item_id="1").result(20)
+    seer.wait_for_function("() => taken > 0")
+    publish("evil/elements", "the end", item_id="2").result(20)
+    seer.wait_for_function("() => taken > 1")
+    assert seer.locator("body entry script").count() == 4
+    assert [url for url in asked if "hacked" in url] == []
+
+
+def test_an_item_that_holds_the_end_of_a_stream_ends_none(visitors, publisher):
+    _, seer = visitors
+    publish("evil/ends", "the beginning", item_id="0").result(20)
+    seer.evaluate(
+        "window.heard = []; window.mine = new PubSubClient();"
+        "mine.addEventListener('state', ({ detail }) => heard.push(detail));"
+        "mine.subscribe('evil/ends', { onSync() { heard.push('synced'); },"
+        " onItem({ id }) { heard.push(id); } })"
+    )
+    seer.wait_for_function("() => heard.includes('online')")
+    evil = ET.Element("evil")
+    ET.SubElement(evil, "{http://etherx.jabber.org/streams}error").text = "x"
+    ET.SubElement(evil, "{urn:ietf:params:xml:ns:xmpp-framing}close")
+    for item_id, payload in {"1": evil, "2": "the end"}.items():
+        publish("evil/ends", payload, item_id=item_id).result(20)
+    seer.wait_for_function("() => heard.includes('2')")
+    told = seer.evaluate("heard")
+    assert told[told.index("online") :] == ["online", "1", "2"]

@@ -2,6 +2,7 @@
 
 import { pace } from "./pace.js";
 import { isolated } from "./report.js";
+import { parsed } from "./xml.js";
 
 /** From how many characters on a text is parsed in parts, and how long these are. */
 const LONG = 32_768;
@@ -73,7 +74,9 @@ export class Intake {
     /** @type {Element | undefined} */
     let whole;
     for (const { inside, part } of parts(text)) {
-      const element = new DOMParser().parseFromString(part, "text/xml").documentElement;
+      const element = /** @type {Element} */ (
+        parsed(part)?.firstChild ?? new DOMParser().parseFromString(part, "text/xml").documentElement
+      );
       if (whole && inside > 1) {
         graft(whole, element, inside);
       } else {

@@ -1,6 +1,7 @@
 import { Strophe } from "strophe.js";
 
 import { Intake } from "./intake.js";
+import { parsed } from "./xml.js";
 
 const GUEST_MECHANISMS = [Strophe.SASLPlain];
 const ACCOUNT_MECHANISMS = [
@@ -10,6 +11,9 @@ const ACCOUNT_MECHANISMS = [
   Strophe.SASLSHA1,
   Strophe.SASLPlain,
 ];
+
+/** What is neither about the stream nor its end, which are Strophe's affair. */
+const STANZA = /^<(message|iq)[\s>]/;
 
 /** The condition of a server that offers nothing acceptable. */
 export const NO_MECHANISM = Strophe.ErrorCondition.NO_AUTH_MECH;
@@ -56,8 +60,12 @@ export class SaslConnection extends Strophe.Connection {
   listen(socket) {
     const handle = socket._onMessage;
     socket._onMessage = (message) => {
-      if (!this.onarrival(message.data)) {
-        this.#intake.take(socket._streamWrap(message.data), () => handle.call(socket, message));
+      const text = message.data;
+      if (!this.onarrival(text)) {
+        this.#intake.take(socket._streamWrap(text), () => {
+          const stanzas = STANZA.test(text) && parsed(text);
+          stanzas ? super._dataRecv(stanzas, text) : handle.call(socket, message);
+        });
       }
     };
   }
