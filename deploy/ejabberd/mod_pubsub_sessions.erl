@@ -34,7 +34,10 @@
 %%%     pubsub_address                   what comes to the module's own address
 %%%     pubsub_cluster                   the fan-outs of all servers
 %%%     pubsub_rows, pubsub_stanzas      what mod_pubsub has; XML
-%%%     pubsub_fanout -> pubsub_outlet   the sessions of one node, and how each is written to
+%%%     pubsub_fanout                    the sessions of one node
+%%%     pubsub_gate                      whether who publishes has to wait
+%%%     pubsub_backlog                   what waits for one session
+%%%     pubsub_outlet                    how a session is written to
 %%%
 %%% Here it must not be known how a request is served, nor what a session remembers.
 -module(mod_pubsub_sessions).
@@ -259,7 +262,7 @@ repair(#state{fanouts = Fanouts} = State) ->
               end, State, Fanouts).
 
 start_fanout({Service, _, Index} = Key, #state{host = Host, fanouts = Fanouts} = State) ->
-    Gate = pubsub_fanout:gate(),
+    Gate = pubsub_gate:new(),
     {ok, Fanout} = pubsub_fanout:start_link(#{key => Key, gate => Gate, owner => self(),
                                               table => pubsub_cluster:subscriptions(Host),
                                               limits => State#state.limits}),

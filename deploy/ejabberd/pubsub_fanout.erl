@@ -7,32 +7,29 @@
 %%% It knows nothing of mod_pubsub: mod_pubsub_sessions says who joins, and calls with each event.
 %%%
 %%% Events and answers of mod_pubsub come to a session by different ways, so a session *holds* its
-%%% events while it is being answered: they wait here until it has said that the answer is written.
+%%% events while it is being answered: they wait until it has said that the answer is written.
 %%% And while it reads what the answer will be no event is handed out to anybody: those from before
 %%% are in the answer, and those that come after it are news.  So readers and events take turns: a few
 %%% who read at once, the events that wait, the next few.
 %%%
-%%% Who publishes does not wait, unless somebody reads or wants to, or more than a few events are under
-%%% way.  So events queue up here while one is written, and those that have go to each session in one
-%%% write.  The *gate* tells publishers: before somebody reads it is closed, and all that was handed
-%%% over is written; while it is closed they wait, each with one event, which is then the last one of
-%%% his that a reader can find.  (What a publisher has sent before somebody else goes on stands here
-%%% before what that one sends: so this process keeps its messages on its heap, as is usual.)
+%%% Who publishes does not wait, unless a gate stops him (pubsub_gate), which is closed before somebody
+%%% reads.  So events queue up here while one is written, and those that have go to each session in one
+%%% write.  (What a publisher has sent before somebody else goes on stands here before what that one
+%%% sends: so this process keeps its messages on its heap, as is usual.)
+%%%
+%%% What waits for one session is in pubsub_backlog.  That, the gate and the outlet stand below, and
+%%% know nothing of this process.
 -module(pubsub_fanout).
 
 -behaviour(gen_server).
 
--export([gate/0, start_link/1, join/3, confirm/2, leave/1, hold/1, known/1, release/1, event/3,
-         drop/2, members/1, end_if_idle/1, stop/1, limit/2]).
+-export([start_link/1, join/3, confirm/2, leave/1, hold/1, known/1, release/1, event/3, drop/2,
+         members/1, end_if_idle/1, stop/1, limit/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
-
--include_lib("kernel/include/logger.hrl").
 
 -define(IDLE, timer:seconds(60)).   % without a member; then it asks to end
 -define(READ_LIMIT, timer:seconds(10)).
--define(AHEAD, 32).                 % events that are handed over, and not written yet
 -define(AT_ONCE, 65536).            % bytes, with which no more events are added to a write
--define(CLOSE_LIMIT, timer:seconds(1)).
 -define(SWEEP_LIMIT, timer:seconds(5)).
 -define(SWEEP_EVENTS, 200).         % so often is looked who does not read
 -define(SWEEP_BYTES, 1000000).
@@ -41,11 +38,7 @@
                  subid = <<>> :: binary(),              % until it is confirmed
                  target :: pubsub_outlet:target(),
                  monitor :: reference(),
-                 holds = 0 :: non_neg_integer(),
-                 held = [] :: [binary()],               % events, the latest first
-                 unwritten = queue:new() :: queue:queue(non_neg_integer()),  % sizes of events
-                 messages = 0 :: non_neg_integer(),     % that are held or not written,
-                 bytes = 0 :: non_neg_integer()}).      % and what they weigh
+                 backlog :: pubsub_backlog:backlog()}).
 
 -record(state, {key :: term(),
                 owner :: pid(),
@@ -57,9 +50,7 @@
                 writers = #{} :: #{pid() => pid()},   % whose sockets we write to, and their sessions
                 owed = #{} :: #{pid() => pos_integer()},  % answers by writers to who has left
                 readers = #{} :: #{pid() => Deadline :: reference()},
-                gate :: gate(),
-                closed = false :: false | reference() | true,  % a timer: what is on its way is waited for
-                missing = 0 :: non_neg_integer(),     % events that were counted, and have not come
+                gate :: pubsub_gate:keeper(),
                 turn = reads :: reads | writes,       % whose it is next
                 reads = queue:new() :: queue:queue(), % who wait for their turn
                 writes = queue:new() :: queue:queue(),
@@ -71,20 +62,9 @@
 
 %%% What others call
 
-%% How many events have been handed over that are not written, and whether publishers have to wait.
--opaque gate() :: atomics:atomics_ref().
--export_type([gate/0]).
-
--define(HANDED_OVER, 1).
--define(CLOSED, 2).
-
--spec gate() -> gate().
-gate() ->
-    atomics:new(2, [{signed, true}]).
-
 %% key names the node; gate is a new one; owner is asked to end it when it is idle; each member is {{key, JID, Session},
 %% SubId} in the table, which is public and may belong to many.
--spec start_link(#{key := term(), gate := gate(), owner := pid(), table := ets:tid() | atom(),
+-spec start_link(#{key := term(), gate := pubsub_gate:gate(), owner := pid(), table := ets:tid() | atom(),
                    limits := pubsub_outlet:limits(), idle => timeout()}) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
@@ -120,15 +100,11 @@ release(Fanout) ->
     gen_server:cast(Fanout, {release, self()}).
 
 %% Hand an event to all: to those who are there now, and who are when it is written.
-%% It is counted before the gate is looked at.  So who closes it finds each one that was not stopped.
--spec event(pid(), gate(), binary()) -> ok.
+-spec event(pid(), pubsub_gate:gate(), binary()) -> ok.
 event(Fanout, Gate, Event) ->
-    case atomics:add_get(Gate, ?HANDED_OVER, 1) =< ?AHEAD andalso atomics:get(Gate, ?CLOSED) == 0 of
-        true ->
-            gen_server:cast(Fanout, {event, Event});
-        false ->
-            atomics:sub(Gate, ?HANDED_OVER, 1),
-            gen_server:call(Fanout, {event, Event}, infinity)
+    case pubsub_gate:pass(Gate) of
+        ok -> gen_server:cast(Fanout, {event, Event});
+        wait -> gen_server:call(Fanout, {event, Event}, infinity)
     end.
 
 %% Take sessions away, by their JIDs or all that have a bare one, when nobody reads; each is told
@@ -160,8 +136,8 @@ limit(Fanout, Limits) ->
 init(#{key := Key, gate := Gate, owner := Owner, table := Table, limits := Limits} = Options) ->
     process_flag(trap_exit, true),
     Idle = maps:get(idle, Options, ?IDLE),
-    {ok, #state{key = Key, gate = Gate, owner = Owner, table = Table, limits = Limits, idle = Idle,
-                nobody = pubsub_outlet:nobody()}, Idle}.
+    {ok, #state{key = Key, gate = pubsub_gate:keeper(Gate), owner = Owner, table = Table,
+                limits = Limits, idle = Idle, nobody = pubsub_outlet:nobody()}, Idle}.
 
 handle_call({event, _} = Event, From, State) ->
     noreply(write_turn(Event, From, State));
@@ -197,12 +173,13 @@ handle_cast({event, _} = Event, State) ->
     noreply(write_turn(Event, nobody_waits, State));
 handle_cast({known, Session}, State) ->
     noreply(go_on(has_read(Session, State)));
-handle_cast({release, Session}, #state{members = Members} = State) ->
+handle_cast({release, Session}, #state{members = Members, nobody = Nobody} = State) ->
     case Members of
-        #{Session := #member{holds = 1} = Member} -> noreply(go_on(let_go(Session, Member, State)));
-        #{Session := #member{holds = Holds} = Member} when Holds > 1 ->
-            noreply(place(Session, Member#member{holds = Holds - 1}, State));
-        _ -> noreply(State)
+        #{Session := #member{target = Target, backlog = Backlog} = Member} ->
+            Released = Member#member{backlog = pubsub_backlog:release(Backlog, Target, Nobody)},
+            noreply(go_on(place(Session, Released, State)));
+        _ ->
+            noreply(State)
     end;
 handle_cast({limit, Limits}, State) ->
     noreply(State#state{limits = Limits}).
@@ -220,19 +197,24 @@ handle_info({timeout, Deadline, {reading, Session}}, #state{readers = Readers} =
         _ ->
             noreply(State)
     end;
-handle_info({timeout, Timer, closing}, #state{closed = Timer, gate = Gate} = State) ->
-    %% A publisher has died between two words, or sleeps; or the event is behind this message.
-    Written = case arrived(0) of
-                  [] -> State;
-                  Events -> write(Events, State)
-              end,
-    Missing = max(0, atomics:get(Gate, ?HANDED_OVER)),
-    Missing == 0 orelse ?LOG_WARNING("~b events have been counted, and did not come", [Missing]),
-    noreply(go_on(Written#state{closed = true, missing = Missing}));
+handle_info({timeout, Timer, pubsub_gate}, #state{gate = Gate} = State) ->
+    case pubsub_gate:is_waiting(Timer, Gate) of
+        true ->
+            %% An event may be behind this message.
+            Written = case arrived(0) of
+                          [] -> State;
+                          Events -> write(Events, State)
+                      end,
+            noreply(go_on(Written#state{gate = pubsub_gate:give_up(Written#state.gate)}));
+        false ->
+            noreply(State)
+    end;
 handle_info({text_reply, Writer}, #state{writers = Writers, members = Members} = State) ->
     case Writers of
         #{Writer := Session} ->
-            noreply(place(Session, written(map_get(Session, Members)), State));
+            #{Session := #member{backlog = Backlog} = Member} = Members,
+            Written = Member#member{backlog = pubsub_backlog:written(Backlog)},
+            noreply(place(Session, Written, State));
         _ -> noreply(has_paid(Writer, State))
     end;
 handle_info({'EXIT', Owner, Reason}, #state{owner = Owner} = State) ->
@@ -274,56 +256,30 @@ write_turn(What, From, #state{writes = Writes} = State) ->
 read_turn(What, From, #state{reads = Reads} = State) ->
     go_on(State#state{reads = queue:in({What, From}, Reads)}).
 
-go_on(#state{turn = Turn, reads = Reads, writes = Writes, readers = Readers, closed = Closed} = State) ->
+go_on(#state{turn = Turn, reads = Reads, writes = Writes, readers = Readers, gate = Gate} = State) ->
+    IsClosed = pubsub_gate:is_closed(Gate),
     case {queue:is_empty(Writes), queue:is_empty(Reads), map_size(Readers)} of
         {true, true, 0} ->
-            open(State#state{turn = writes});
-        {false, NoReads, 0} when NoReads; Turn == writes; Closed /= true ->
+            State#state{turn = writes, gate = pubsub_gate:open(Gate)};
+        {false, NoReads, 0} when NoReads; Turn == writes; not IsClosed ->
             #state{writes = Left} = Done = write_next(State),
             go_on(case queue:is_empty(Left) of
                       true -> Done#state{turn = reads};
                       false -> Done
                   end);
         {NoWrites, false, Reading} when NoWrites orelse Turn == reads ->
-            case Reading < erlang:system_info(schedulers_online) andalso close(State) of
+            case Reading < erlang:system_info(schedulers_online) andalso pubsub_gate:close(Gate) of
                 false ->
                     State#state{turn = writes};
-                #state{closed = true} = Ready ->
+                {closed, Closed} ->
                     {{value, {What, From}}, Others} = queue:out(Reads),
-                    go_on(do(What, From, Ready#state{reads = Others}));
-                Closing ->
-                    Closing
+                    go_on(do(What, From, State#state{gate = Closed, reads = Others}));
+                {closing, Closing} ->
+                    State#state{gate = Closing}
             end;
         _ ->
             State#state{turn = writes}
     end.
-
-%% What has been handed over and is not here yet is about to come; or its publisher, to wait.
--spec close(#state{}) -> #state{}.
-close(#state{closed = true} = State) ->
-    State;
-close(#state{closed = Before, gate = Gate} = State) ->
-    Before == false andalso atomics:put(Gate, ?CLOSED, 1),
-    #state{missing = Missing} = Looked = look_for_missing(atomics:get(Gate, ?HANDED_OVER), State),
-    case {atomics:get(Gate, ?HANDED_OVER) =< Missing, Before} of
-        {true, false} -> Looked#state{closed = true};
-        {true, Timer} -> erlang:cancel_timer(Timer), Looked#state{closed = true};
-        {false, false} -> Looked#state{closed = erlang:start_timer(?CLOSE_LIMIT, self(), closing)};
-        {false, _Timer} -> Looked
-    end.
-
-%% There are no more than are counted; those that come late are not missing any more.
--spec look_for_missing(integer(), #state{}) -> #state{}.
-look_for_missing(Count, #state{missing = Missing} = State) ->
-    State#state{missing = max(0, min(Count, Missing))}.
-
--spec open(#state{}) -> #state{}.
-open(#state{closed = false} = State) ->
-    State;
-open(#state{closed = Closed, gate = Gate} = State) ->
-    is_reference(Closed) andalso erlang:cancel_timer(Closed),
-    atomics:put(Gate, ?CLOSED, 0),
-    State#state{closed = false}.
 
 %% Events that stand next to each other go together.
 -spec write_next(#state{}) -> #state{}.
@@ -365,10 +321,10 @@ arrived(_Bytes) ->
 write(Events, #state{gate = Gate} = State) ->
     Dispatched = dispatch([Event || {Event, _} <- Events], State),
     Waiting = [From || {_, From} <- Events, From /= nobody_waits],
-    Left = atomics:sub_get(Gate, ?HANDED_OVER, length(Events) - length(Waiting)),
+    Written = pubsub_gate:written(length(Events) - length(Waiting), Gate),
     lists:foreach(fun(From) -> gen_server:reply(From, ok) end, Waiting),
     lists:foldl(fun({Event, _}, Acc) -> sweep(Acc, byte_size(Event)) end,
-                look_for_missing(Left, Dispatched), Events).
+                Dispatched#state{gate = Written}, Events).
 
 do({event, Event}, From, State) ->
     write([{Event, From}], State);
@@ -383,9 +339,8 @@ do({drop, JIDs}, From, #state{members = Members} = State) ->
 do({join, JID, Target}, {Session, _} = From, State) ->
     #state{members = Members, writers = Writers, owed = Owed} = Others = leave_owing(Session, State),
     Writer = element(2, Target),
-    Late = maps:get(Writer, Owed, 0),
-    Member = #member{jid = JID, target = Target, holds = 1, monitor = monitor(process, Session),
-                     messages = Late, unwritten = queue:from_list(lists:duplicate(Late, 0))},
+    Member = #member{jid = JID, target = Target, monitor = monitor(process, Session),
+                     backlog = pubsub_backlog:new(maps:get(Writer, Owed, 0))},
     note(Session, Member, State),
     gen_server:reply(From, ok),
     reading(Session, Others#state{members = Members#{Session => Member},
@@ -396,9 +351,10 @@ do({join, JID, Target}, {Session, _} = From, State) ->
                                             end});
 do(hold, {Session, _} = From, #state{members = Members} = State) ->
     case Members of
-        #{Session := #member{holds = Holds} = Member} ->
+        #{Session := #member{backlog = Backlog} = Member} ->
             gen_server:reply(From, ok),
-            place(Session, Member#member{holds = Holds + 1}, reading(Session, State));
+            Holding = Member#member{backlog = pubsub_backlog:hold(Backlog)},
+            place(Session, Holding, reading(Session, State));
         _ ->
             gen_server:reply(From, gone),
             State
@@ -437,9 +393,9 @@ remove(Session, #state{members = Members, ready = Ready, writers = Writers} = St
 -spec leave_owing(pid(), #state{}) -> #state{}.
 leave_owing(Session, #state{members = Members, owed = Owed} = State) ->
     case Members of
-        #{Session := #member{unwritten = Unwritten, target = Target}} ->
+        #{Session := #member{backlog = Backlog, target = Target}} ->
             Left = remove(Session, State),
-            case queue:len(Unwritten) of
+            case pubsub_backlog:unwritten(Backlog) of
                 0 -> Left;
                 Count -> Left#state{owed = Owed#{element(2, Target) => Count}}
             end;
@@ -468,29 +424,12 @@ dispatch(Events, #state{ready = Ready, members = Members, nobody = Nobody} = Sta
                false -> maps:keys(maps:without(maps:keys(Ready), Members)) ++ Busy
            end,
     lists:foldl(fun(Session, #state{members = Each} = Acc) ->
-                        place(Session, put_off_all(Events, map_get(Session, Each)), Acc)
+                        place(Session, put_off(Events, map_get(Session, Each)), Acc)
                 end, State, Late).
 
--spec put_off_all([binary()], #member{}) -> #member{}.
-put_off_all(Events, Member) ->
-    lists:foldl(fun put_off/2, Member, Events).
-
-%% For a session that holds its events, or whose socket has no room now.
--spec put_off(binary(), #member{}) -> #member{}.
-put_off(Event, #member{holds = 0, target = Target, unwritten = Unwritten} = Member) ->
-    pubsub_outlet:write_behind(Target, Event),
-    more(Event, Member#member{unwritten = queue:in(byte_size(Event), Unwritten)});
-put_off(Event, #member{held = Held} = Member) ->
-    more(Event, Member#member{held = [Event | Held]}).
-
-more(Event, #member{messages = Messages, bytes = Bytes} = Member) ->
-    Member#member{messages = Messages + 1, bytes = Bytes + byte_size(Event)}.
-
-%% The first of those that were not.
--spec written(#member{}) -> #member{}.
-written(#member{unwritten = Unwritten, messages = Messages, bytes = Bytes} = Member) ->
-    {{value, Size}, Others} = queue:out(Unwritten),
-    Member#member{unwritten = Others, messages = Messages - 1, bytes = Bytes - Size}.
+-spec put_off([binary()], #member{}) -> #member{}.
+put_off(Events, #member{target = Target, backlog = Backlog} = Member) ->
+    Member#member{backlog = pubsub_backlog:put_off(Events, Backlog, Target)}.
 
 -spec has_paid(pid(), #state{}) -> #state{}.
 has_paid(Writer, #state{owed = Owed} = State) ->
@@ -501,48 +440,19 @@ has_paid(Writer, #state{owed = Owed} = State) ->
 
 %% A session is ready when nothing waits for it, and cut when too much does.
 -spec place(pid(), #member{}, #state{}) -> #state{}.
-place(Session, #member{messages = Messages, bytes = Bytes} = Member,
-      #state{limits = #{messages := MaxMessages, bytes := MaxBytes}} = State)
-  when Messages > MaxMessages; Bytes > MaxBytes ->
-    pubsub_outlet:cut(Session, Member#member.jid, Member#member.target,
-                      pubsub_outlet:not_read(Messages, Bytes)),
-    remove(Session, State);
-place(Session, #member{holds = Holds, messages = Messages, target = Target} = Member,
-      #state{members = Members, ready = Ready} = State) ->
-    State#state{members = Members#{Session := Member},
-                ready = case Holds + Messages of
-                            0 -> Ready#{Session => Target};
-                            _ -> maps:remove(Session, Ready)
-                        end}.
-
-%% What it has held is written, behind what has not been written before.
--spec let_go(pid(), #member{}, #state{}) -> #state{}.
-let_go(Session, #member{held = Held, messages = Messages, bytes = Bytes} = Member,
-       #state{nobody = Nobody} = State) ->
-    Free = Member#member{holds = 0, held = [], messages = Messages - length(Held),
-                         bytes = Bytes - lists:sum([byte_size(Event) || Event <- Held])},
-    place(Session, tell(lists:reverse(Held), Free, Nobody), State).
-
-tell([], Member, _Nobody) ->
-    Member;
-tell(Events, #member{messages = 0, target = Target} = Member, Nobody) ->
-    {Now, Later} = portion(Events, 0),
-    Written = pubsub_outlet:write(Target, pubsub_outlet:prepare(Now, Nobody)),
-    pubsub_outlet:settle(),
-    case Written of
-        ok -> tell(Later, Member, Nobody);
-        busy -> put_off_all(Events, Member)
-    end;
-tell(Events, Member, _Nobody) ->
-    put_off_all(Events, Member).
-
-%% What goes in one write: all of it would be a copy of the session's own, in a queue that is not ours.
--spec portion([binary()], non_neg_integer()) -> {[binary()], [binary()]}.
-portion([Event | Others], Bytes) when Bytes < ?AT_ONCE ->
-    {Now, Later} = portion(Others, Bytes + byte_size(Event)),
-    {[Event | Now], Later};
-portion(Events, _Bytes) ->
-    {[], Events}.
+place(Session, #member{jid = JID, target = Target, backlog = Backlog} = Member,
+      #state{members = Members, ready = Ready, limits = Limits} = State) ->
+    case pubsub_backlog:beyond(Backlog, Limits) of
+        no ->
+            State#state{members = Members#{Session := Member},
+                        ready = case pubsub_backlog:is_empty(Backlog) of
+                                    true -> Ready#{Session => Target};
+                                    false -> maps:remove(Session, Ready)
+                                end};
+        {Messages, Bytes} ->
+            pubsub_outlet:cut(Session, JID, Target, pubsub_outlet:not_read(Messages, Bytes)),
+            remove(Session, State)
+    end.
 
 %%% Who does not read
 

@@ -37,6 +37,8 @@ SESSIONS = (
     "pubsub_rows",
     "pubsub_stanzas",
     "pubsub_fanout",
+    "pubsub_gate",
+    "pubsub_backlog",
     "pubsub_outlet",
 )
 

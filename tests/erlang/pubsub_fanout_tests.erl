@@ -221,7 +221,7 @@ who_reads_finds_all_written_that_was_handed_over({Fanout, _}) ->
 
 a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
-    atomics:add(persistent_term:get({?MODULE, Fanout}), 1, 1),  % and no event
+    ok = pubsub_gate:pass(persistent_term:get({?MODULE, Fanout})),  % and no event
     hold(Session, Fanout),
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
     ok = event(Fanout, <<"1">>),
@@ -230,7 +230,7 @@ a_publisher_that_dies_while_it_hands_over_holds_nobody_up_for_long({Fanout, _}) 
 an_event_that_comes_too_late_hides_none_after_it({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
     {_, Other} = subscriber(Fanout, <<"b">>, websocket),
-    atomics:add(persistent_term:get({?MODULE, Fanout}), 1, 1),
+    ok = pubsub_gate:pass(persistent_term:get({?MODULE, Fanout})),
     hold(Session, Fanout),
     gen_server:cast(Fanout, {event, <<"late">>}),
     in(Session, fun() -> pubsub_fanout:release(Fanout) end),
@@ -398,7 +398,7 @@ limits_can_be_changed({Fanout, _}) ->
     receive {'DOWN', Monitor, _, _, Reason} -> equal(killed, Reason) end.
 
 who_is_idle_asks_its_owner_and_ends({_, Table}) ->
-    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, gate => pubsub_fanout:gate(), owner => self(),
+    {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, gate => pubsub_gate:new(), owner => self(),
                                               table => Table, limits => ?LIMITS, idle => 10}),
     receive {pubsub_fanout, idle, ?KEY, Fanout} -> ok end,
     Monitor = monitor(process, Fanout),
@@ -567,7 +567,7 @@ start() ->
     process_flag(trap_exit, true),
     logger:set_primary_config(level, none),
     Table = ets:new(subscriptions, [public, ordered_set]),
-    Gate = pubsub_fanout:gate(),
+    Gate = pubsub_gate:new(),
     {ok, Fanout} = pubsub_fanout:start_link(#{key => ?KEY, gate => Gate, owner => self(), table => Table,
                                               limits => ?LIMITS}),
     persistent_term:put({?MODULE, Fanout}, Gate),
