@@ -2,7 +2,7 @@
 %%%
 %%% It works on what it is given, and nothing else: it asks nobody, keeps nothing, and must not know
 %%% what a subscription is to mod_pubsub_sessions.  It stands at the bottom, calls none of the other
-%%% rooms, and any of them may call it.
+%%% rooms, and any of them may call it; those of mod_pubsub_guard do, too.
 -module(pubsub_stanzas).
 
 -export([service/1, elements/1, subscriber/1, event_of/1]).

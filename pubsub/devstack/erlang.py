@@ -27,15 +27,26 @@ ERLANG_LIBRARIES = (
     "/usr/lib*/ejabberd*/ebin/ejabberd.app",
     "/opt/ejabberd-*/lib/ejabberd-*/ebin/ejabberd.app",
 )
-GUARD = ("mod_pubsub_guard", "pubsub_listeners")
-SESSIONS = (
+GUARD = (
+    "mod_pubsub_guard",
+    "pubsub_judge",
+    "pubsub_logins",
+    "pubsub_publisher",
+    "pubsub_remains",
+    "pubsub_ends",
+    "pubsub_tidying",
+    "pubsub_refusals",
+    "pubsub_guarded",
+    "pubsub_stanzas",
+    "pubsub_listeners",
+)
+SESSIONS = (  # and pubsub_stanzas
     "mod_pubsub_sessions",
     "pubsub_requests",
     "pubsub_owners",
     "pubsub_address",
     "pubsub_cluster",
     "pubsub_rows",
-    "pubsub_stanzas",
     "pubsub_fanout",
     "pubsub_gate",
     "pubsub_backlog",

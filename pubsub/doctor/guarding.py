@@ -35,8 +35,9 @@ def examine_guard(site: Site) -> Iterator[Finding]:
             f"no guard answers at {conf.user_domain!r}: {error}",
             "Sessions of users who log out go on, visitors can write to each other's pages and "
             "subscribe without bounds, and subscriptions stay that a crash has left behind.",
-            "Compile deploy/ejabberd/mod_pubsub_guard.erl, and load it in ejabberd.yml for the "
-            f"hosts {conf.guest_domain!r} and {conf.user_domain!r}, as deploy/ejabberd.yml does.",
+            "Compile deploy/ejabberd/mod_pubsub_guard.erl and pubsub_*.erl beside it, and load the "
+            f"former in ejabberd.yml for the hosts {conf.guest_domain!r} and {conf.user_domain!r}, "
+            "as deploy/ejabberd.yml does.",
         )
         return
     yield fine(f"version {status.version} answers at {conf.user_domain!r}")

@@ -299,10 +299,24 @@ def test_what_erlc_says_of_a_broken_guard_is_quoted(
     guard = tmp_path / "deploy" / "ejabberd" / "mod_pubsub_guard.erl"
     guard.parent.mkdir(parents=True)
     guard.write_text("-module(mod_pubsub_guard).\nstart(Host) -> Hots.\n")
-    shutil.copy(stack_files.deploy_file("ejabberd/pubsub_listeners.erl"), guard.parent)
+    for part in erlang.GUARD[1:]:
+        shutil.copy(stack_files.deploy_file(f"ejabberd/{part}.erl"), guard.parent)
     monkeypatch.setattr(stack_files, "PACKAGE", tmp_path)
     with pytest.raises(StackError, match=r"(?s)erlc could not compile .*'Hots' is unbound"):
         Stack(tmp_path / "s", sessions=False).start()
+
+
+def test_ejabberd_does_not_start_with_half_a_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tuple(module for module in erlang.GUARD if module != "pubsub_judge")
+    monkeypatch.setattr("pubsub.devstack.stack.GUARD", parts)
+    stack = Stack(tmp_path / "s", sessions=False)
+    try:
+        with pytest.raises(StackError, match=r"ejabberd did not start: .*mod_pubsub_guard"):
+            stack.start()
+    finally:
+        stack.stop()
 
 
 def test_a_shipped_file_that_lost_a_literal_is_refused(

@@ -552,7 +552,7 @@ def test_without_the_guard_it_is_said_what_is_lost(ill: Ailing) -> None:
     code, words = examine(ill, "guard", "neighbours", "database")
     assert code == 1
     assert "no guard answers at 'users.localhost': the server refused with" in words
-    assert "Compile deploy/ejabberd/mod_pubsub_guard.erl, and load it" in words
+    assert "Compile deploy/ejabberd/mod_pubsub_guard.erl and pubsub_*.erl beside it" in words
     assert "what a guest sends to another one arrives: iq, message, presence" in words
     assert "database skipped it needs 'guard', which failed" in words
 
