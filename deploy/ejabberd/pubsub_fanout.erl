@@ -48,7 +48,8 @@
                 members = #{} :: #{pid() => #member{}},
                 ready = #{} :: #{pid() => pubsub_outlet:target()},  % for whom nothing waits
                 writers = #{} :: #{pid() => pid()},   % whose sockets we write to, and their sessions
-                owed = #{} :: #{pid() => pos_integer()},  % answers by writers to who has left
+                %% Answers by writers to who has left, as long as they live.
+                owed = #{} :: #{pid() => {pos_integer(), Monitor :: reference()}},
                 readers = #{} :: #{pid() => Deadline :: reference()},
                 gate :: pubsub_gate:keeper(),
                 turn = reads :: reads | writes,       % whose it is next
@@ -186,8 +187,8 @@ handle_cast({limit, Limits}, State) ->
 
 handle_info({'DOWN', Sweeper, process, _, _}, #state{sweeper = Sweeper} = State) ->
     noreply(State#state{sweeper = none});
-handle_info({'DOWN', _, process, Session, _}, State) ->
-    noreply(go_on(remove(Session, State)));
+handle_info({'DOWN', _, process, Process, _}, #state{owed = Owed} = State) ->
+    noreply(go_on(remove(Process, State#state{owed = maps:remove(Process, Owed)})));
 handle_info({timeout, Deadline, {reading, Session}}, #state{readers = Readers} = State) ->
     case Readers of
         #{Session := Deadline} ->
@@ -337,14 +338,14 @@ do({drop, JIDs}, From, #state{members = Members} = State) ->
     gen_server:reply(From, lists:usort([JID || {_, JID} <- Dropped])),
     lists:foldl(fun leave_owing/2, State, Sessions);
 do({join, JID, Target}, {Session, _} = From, State) ->
-    #state{members = Members, writers = Writers, owed = Owed} = Others = leave_owing(Session, State),
     Writer = element(2, Target),
+    {Late, #state{members = Members, writers = Writers} = Others}
+        = take_owed(Writer, leave_owing(Session, State)),
     Member = #member{jid = JID, target = Target, monitor = monitor(process, Session),
-                     backlog = pubsub_backlog:new(maps:get(Writer, Owed, 0))},
+                     backlog = pubsub_backlog:new(Late)},
     note(Session, Member, State),
     gen_server:reply(From, ok),
     reading(Session, Others#state{members = Members#{Session => Member},
-                                  owed = maps:remove(Writer, Owed),
                                   writers = case Target of
                                                 {socket, _, _} -> Writers#{Writer => Session};
                                                 _ -> Writers
@@ -391,13 +392,13 @@ remove(Session, #state{members = Members, ready = Ready, writers = Writers} = St
 
 %% Who leaves may come again before all has been written that was put off.
 -spec leave_owing(pid(), #state{}) -> #state{}.
-leave_owing(Session, #state{members = Members, owed = Owed} = State) ->
+leave_owing(Session, #state{members = Members} = State) ->
     case Members of
         #{Session := #member{backlog = Backlog, target = Target}} ->
             Left = remove(Session, State),
             case pubsub_backlog:unwritten(Backlog) of
                 0 -> Left;
-                Count -> Left#state{owed = Owed#{element(2, Target) => Count}}
+                Count -> owe(element(2, Target), Count, Left)
             end;
         _ ->
             State
@@ -431,11 +432,25 @@ dispatch(Events, #state{ready = Ready, members = Members, nobody = Nobody} = Sta
 put_off(Events, #member{target = Target, backlog = Backlog} = Member) ->
     Member#member{backlog = pubsub_backlog:put_off(Events, Backlog, Target)}.
 
+-spec owe(pid(), pos_integer(), #state{}) -> #state{}.
+owe(Writer, Count, #state{owed = Owed} = State) ->
+    State#state{owed = Owed#{Writer => {Count, monitor(process, Writer)}}}.
+
+-spec take_owed(pid(), #state{}) -> {non_neg_integer(), #state{}}.
+take_owed(Writer, #state{owed = Owed} = State) ->
+    case maps:take(Writer, Owed) of
+        {{Count, Monitor}, Others} ->
+            demonitor(Monitor, [flush]),
+            {Count, State#state{owed = Others}};
+        error ->
+            {0, State}
+    end.
+
 -spec has_paid(pid(), #state{}) -> #state{}.
-has_paid(Writer, #state{owed = Owed} = State) ->
-    case Owed of
-        #{Writer := Count} when Count > 1 -> State#state{owed = Owed#{Writer := Count - 1}};
-        _ -> State#state{owed = maps:remove(Writer, Owed)}
+has_paid(Writer, State) ->
+    case take_owed(Writer, State) of
+        {Count, Others} when Count > 1 -> owe(Writer, Count - 1, Others);
+        {_, Others} -> Others
     end.
 
 %% A session is ready when nothing waits for it, and cut when too much does.

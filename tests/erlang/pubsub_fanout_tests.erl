@@ -28,6 +28,7 @@
          no_event_is_older_than_what_was_read_before/1,
          a_session_that_is_replaced_leaves_the_other_one_there/1,
          who_comes_again_hears_all_in_order_though_it_reads_late/1,
+         who_leaves_before_all_is_written_leaves_nothing_behind/1,
          who_publishes_while_it_reads_does_not_wait_for_itself/1,
          who_has_left_hears_nothing/1,
          who_was_dropped_is_told_so_and_cannot_confirm/1,
@@ -302,6 +303,20 @@ a_session_that_is_replaced_leaves_the_other_one_there({Fanout, Table}) ->
     [equal([{jid(<<"a">>), <<"id a">>}], pubsub_fanout:members(Fanout)),
      equal([{{?KEY, jid(<<"a">>), New}, <<"id a">>}], ets:tab2list(Table)),
      equal([jid(<<"a">>)], pubsub_fanout:drop(Fanout, [jid(<<"a">>)]))].
+
+who_leaves_before_all_is_written_leaves_nothing_behind({Fanout, _}) ->
+    {Session, Writer, _} = page(Fanout, <<"a">>),
+    pubsub_fanout:limit(Fanout, #{messages => 100000, bytes => 100000000}),
+    [ok = event(Fanout, Event) || Event <- events(2000)],
+    in(Session, fun() -> pubsub_fanout:leave(Fanout) end),
+    Owing = mentions(Writer, Fanout),
+    kill(Writer),
+    [equal(1, Owing), equal(0, mentions(Writer, Fanout))].
+
+%% How many maps of a fan-out have something under this key.
+mentions(Process, Fanout) ->
+    Parts = tuple_to_list(sys:get_state(Fanout)),
+    length([Part || Part <- Parts, is_map(Part), is_map_key(Process, Part)]).
 
 who_publishes_while_it_reads_does_not_wait_for_itself({Fanout, _}) ->
     {Session, Socket} = subscriber(Fanout, <<"a">>, websocket),
