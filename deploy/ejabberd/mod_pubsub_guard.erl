@@ -108,16 +108,13 @@ init([Host | _]) ->
     {ok, Host}.
 
 handle_call(clean, _From, Host) ->
-    {reply, clean(Host), Host}.
+    {reply, clean_up(Host), Host}.
 
 handle_cast(_Request, Host) ->
     {noreply, Host}.
 
 handle_info(clean, Host) ->
-    %% When this process ends its hooks do, too.
-    try clean(Host)
-    catch Class:Reason:Trace -> ?LOG_ERROR("Cannot clean up: ~p", [{Class, Reason, Trace}])
-    end,
+    clean_up(Host),
     {noreply, Host};
 handle_info(_Info, Host) ->
     {noreply, Host}.
@@ -141,11 +138,16 @@ ejabberd_started() ->
                           ok = gen_server:call(pubsub_guarded:table(Host), clean, infinity)
                   end, pubsub_guarded:hosts()).
 
--spec clean(binary()) -> ok.
-clean(Host) ->
-    pubsub_remains:clean(Host),
-    pubsub_logins:forget_past(Host),
-    pubsub_ends:forget_past(Host).
+%% When this process ends its hooks do, too; so it must not fail.
+-spec clean_up(binary()) -> ok.
+clean_up(Host) ->
+    try
+        pubsub_remains:clean(Host),
+        pubsub_logins:forget_past(Host),
+        pubsub_ends:forget_past(Host)
+    catch Class:Reason:Trace ->
+        ?LOG_ERROR("Cannot clean up: ~p", [{Class, Reason, Trace}])
+    end.
 
 %%% In the process of a stream
 
