@@ -120,12 +120,13 @@ class Inbox:
 
     def wait(
         self, session: Session | None, seconds: float | None, *, is_writing: bool, is_busy: bool
-    ) -> None:
+    ) -> bool:
         """Wait until something is put in, the stream has something for us, or the time is over.
 
         :param session: the stream, if there is one.
         :param is_writing: whether there is something to be written to it.
         :param is_busy: whether the server is about to answer, so that nobody need wake us yet.
+        :returns: whether the stream may have something for us.
         """
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)  # type: ignore[arg-type]
@@ -138,8 +139,10 @@ class Inbox:
             # From here on what is put in wakes us; what was put in before is seen here.
             ready = poll.poll(0 if self._entries else timeout)
             self._is_asleep = False
-        if any(descriptor == self._wakeup.fileno() for descriptor, _ in ready):  # type: ignore[union-attr]
+        descriptors = {descriptor for descriptor, _ in ready}
+        if self._wakeup.fileno() in descriptors:  # type: ignore[union-attr]
             self._wakeup.clear()  # type: ignore[union-attr]
+        return session is not None and (session.has_pending or session.fileno() in descriptors)
 
 
 #: Stands for a request that was never made.

@@ -242,9 +242,10 @@ class Owner:
             while (pending := self._next(channel)) is not None:
                 channel.ask(pending)
             channel.write()
-            time.sleep(channel.leisure)  # then there is more to be read, and to be sent, at once
-            self._wait()
-            channel.read()
+            if leisure := channel.leisure:
+                time.sleep(leisure)  # then there is more to be read, and to be sent, at once
+            if self._wait():
+                channel.read()
         except StreamError as error:
             self._lose(error)
             return
@@ -354,12 +355,15 @@ class Owner:
             ends.append(channel.resume_at)
         return max(0.0, min(ends) - now + 0.001) if ends else None
 
-    def _wait(self) -> None:
-        """Wait until somebody calls, the stream has something for us, or the time is over."""
+    def _wait(self) -> bool:
+        """Wait until somebody calls, the stream has something for us, or the time is over.
+
+        :returns: whether the stream may have something for us.
+        """
         channel = self.channel
         with self._queue_lock:
             seconds = self._idle_seconds()
-        self._inbox.wait(
+        return self._inbox.wait(
             None if channel is None else channel.session,
             seconds,
             is_writing=channel is not None and channel.is_writing,

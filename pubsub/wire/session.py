@@ -38,8 +38,8 @@ class Session:
 
     @property
     def has_pending(self) -> bool:
-        """Whether TLS holds bytes already, so that the descriptor need not become readable."""
-        return self._stream.transport.has_pending
+        """Whether there is something to read, though the descriptor may not become readable."""
+        return self._stream.transport.has_pending or self._broken is not None
 
     @property
     def wants_write(self) -> bool:

@@ -1,6 +1,7 @@
 """pubsub/wire/inbox.py: what is put in by many is taken out by one, who hears of it."""
 
 import select
+import socket
 import threading
 from concurrent.futures import CancelledError, Future
 
@@ -83,6 +84,27 @@ def test_who_waits_is_woken_by_what_is_put_in(inbox, is_busy):
 def test_who_waits_does_so_no_longer_than_he_wants(inbox):
     inbox.wait(None, 0.001, is_writing=False, is_busy=False)
     inbox.wait(None, 0.0, is_writing=False, is_busy=True)
+
+
+class Session:
+    """A stream's descriptor, and what it has besides."""
+
+    def __init__(self, connected, *, has_pending=False):
+        self.fileno = connected.fileno
+        self.has_pending = has_pending
+
+
+def test_who_waits_is_told_whether_the_stream_has_something(inbox):
+    here, there = socket.socketpair()
+    with here:
+        with there:
+            there.sendall(b"x")
+            assert inbox.wait(Session(here), 20, is_writing=False, is_busy=False)
+            here.recv(1)
+            inbox.put([pending()])
+            assert not inbox.wait(Session(here), 20, is_writing=False, is_busy=False)
+            assert inbox.wait(Session(here, has_pending=True), 0, is_writing=False, is_busy=False)
+        assert inbox.wait(Session(here), 20, is_writing=False, is_busy=False)  # the end
 
 
 def test_what_was_put_in_before_is_not_slept_through(inbox):
