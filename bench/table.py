@@ -16,7 +16,7 @@ THROUGHPUT = (
     *("direct µs", "rows/s", "ratio", "quartiles", "aim"),
 )
 DELAYS = ("ms since the commit", "p50", "p99", "worst", "saves", "aim")
-RATIOS = ("ms since save() was called", "p50", "p99", "worst", "saves", "ratio")
+RATIOS = ("ms since the commit", "p50", "p99", "worst", "saves", "ratio", "aim")
 SPANS = ("seconds until all is right", "median", "quartiles", "aim")
 FANS = (
     *("deliveries to a crowd", "p50 ms", "p99 ms", "steady µs", "pushed µs", "quartiles"),
@@ -113,8 +113,8 @@ def _delays(result: Result) -> tuple[str, ...]:
 
 
 def _ratios(result: Result) -> tuple[str, ...]:
-    *times, _ = _delays(result)
-    return *times, "" if result.ratio is None else f"{result.ratio:.2f}"
+    *times, aim = _delays(result)
+    return *times, "" if result.ratio is None else f"{result.ratio:.2f}", aim
 
 
 def _spans(result: Result) -> tuple[str, ...]:
