@@ -69,7 +69,7 @@ daemon off;
 pid nginx.pid;
 error_log stderr warn;
 {user}
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
 events {{ worker_connections 20000; }}
 http {{
@@ -82,6 +82,7 @@ http {{
     include site.conf;
 }}
 """
+MOST_WORKERS = 4  # each takes 9 MB for its connections from the start
 SOCKET_PATH_BYTES = 107  # what fits into sockaddr_un
 SESSIONS_VARIABLE = "PUBSUB_STACK_SESSIONS"
 
@@ -317,7 +318,10 @@ class Stack:
         # As root, nginx would hand its workers to another user, who could not enter our folder.
         user = "" if os.geteuid() else f"user {pwd.getpwuid(0).pw_name};"
         access_log = "/dev/stdout" if self._on_line else "off"
-        outer = NGINX_OUTER.format(user=user, access_log=access_log, files=most_open_files())
+        workers = min(os.cpu_count() or 1, MOST_WORKERS)
+        outer = NGINX_OUTER.format(
+            user=user, access_log=access_log, workers=workers, files=most_open_files()
+        )
         (self.folder / "nginx.conf").write_text(outer, encoding="utf-8")
         return Child(
             "nginx",
