@@ -10,7 +10,7 @@
 
 -export([later/1, tidy/1]).
 
--define(TIDYING, 300).              % ms after what a session has asked
+-define(TIDYING, 100).              % ms after what a session has asked
 
 %% A visitor who has just subscribed holds 85 kB, of which 14 are in use.  His three processes would
 %% keep the rest for as long as nothing else happens.
