@@ -58,7 +58,10 @@ CHECK_NO_FILES = (
 AFTER_START = f'{REGISTER_ACCOUNTS}{CHECK_NO_FILES}io:format("~s~n", ["{ACCOUNTS_READY}"]).'
 
 # deploy/ejabberd.yml says at its head why, and where they belong in production.
-ERLANG_FLAGS = ["+K", "true", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]
+ERLANG_FLAGS = [
+    *("+K", "true", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"),
+    *("+MHlmbcs", "512", "+MBlmbcs", "512", "+MFlmbcs", "512"),
+]
 ERLANG_ENVIRONMENT = {"ERL_FULLSWEEP_AFTER": "0"}
 # An empty folder: to read the translations of its messages is a fifth of ejabberd's start.
 MESSAGES = "messages"
