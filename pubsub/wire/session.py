@@ -28,6 +28,8 @@ class Session:
     def __init__(self, stream: Stream, jid: str) -> None:
         self._stream = stream
         self._broken: StreamLost | None = None
+        # The last words of the login may have brought more, and so may so many reads.
+        self._may_hold_more = True
         #: The full JID that the server bound.
         self.jid = jid
 
@@ -39,7 +41,7 @@ class Session:
     @property
     def has_pending(self) -> bool:
         """Whether there is something to read, though the descriptor may not become readable."""
-        return self._stream.transport.has_pending or self._broken is not None
+        return self._may_hold_more or self._stream.transport.has_pending or self._broken is not None
 
     @property
     def wants_write(self) -> bool:
@@ -71,6 +73,7 @@ class Session:
         reads = 0
         while reads < READS_AT_ONCE and stream.receive():
             reads += 1
+        self._may_hold_more = reads == READS_AT_ONCE
         stanzas, stream.stanzas = stream.stanzas, []
         yield from stanzas
         if end := stream.end or self._broken:

@@ -609,6 +609,20 @@ def test_a_session_that_is_not_bound_is_not_a_session(account, answer, reason):
         open_session(at(account, server, tls="off"))
 
 
+def test_a_server_that_ends_a_stream_as_it_binds_is_believed_at_once(account, connect):
+    bound = b"<iq type='result' id='open'><bind><jid>django@localhost/1</jid></bind></iq>"
+    end = (
+        b"<stream:error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+        b"</stream:error></stream:stream>"
+    )
+    features = HEADER + b"<stream:features/>"
+    script = says(HEADER + PLAIN_OFFER, b"<success " + SASL + b"/>", features, bound + end)
+    with Impostor(script) as server:  # which does not hang up
+        connection = connect(at(account, server, tls="off"), keeps=False, answer_within=600)
+        asked = connection.request(stanzas.ping("localhost"))
+        assert "policy-violation" in str(asked.exception(20))
+
+
 def test_nothing_is_left_open_by_a_login_that_failed(account, login):
     open_before = psutil.Process().num_fds()
     for _ in range(5):
