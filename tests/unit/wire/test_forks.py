@@ -8,6 +8,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from pubsub.wire import forks
 from pubsub.wire.forks import whole
 
 
@@ -72,6 +73,51 @@ def test_a_signal_handler_may_fork_in_the_middle():
         signal.signal(signal.SIGUSR1, before)
     assert codes == [0]
     enter_in_another_thread()
+
+
+def test_a_fork_does_not_wait_for_ever_for_what_may_wait_for_it(monkeypatch):
+    monkeypatch.setattr(forks, "LIMIT", 0.01)
+    begun, over = threading.Event(), threading.Event()
+
+    def hold():
+        with whole():
+            begun.set()
+            over.wait(20)
+
+    with ThreadPoolExecutor() as pool, ExitStack() as leaving:
+        leaving.callback(over.set)
+        pool.submit(hold)
+        assert begun.wait(20)
+        assert fork(enter_in_another_thread) == 0
+    enter_in_another_thread()
+    assert fork(enter_in_another_thread) == 0
+
+
+def test_a_child_that_was_forked_while_it_waited_goes_on():
+    def begin_and_fork():
+        """Wait for a lock that another thread holds, and fork meanwhile."""
+        child = []
+        forks.LIMIT = forks.LOOK = 0.1
+        is_held, is_over = threading.Event(), threading.Event()
+
+        def hold():
+            with whole():
+                is_held.set()
+                is_over.wait(20)
+
+        signal.signal(signal.SIGUSR1, lambda *_: child.append(os.fork()))
+        thread = threading.Thread(target=hold)
+        thread.start()
+        is_held.wait(20)
+        timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        timer.start()
+        threading.Timer(1, is_over.set).start()
+        with whole():  # in the parent when the thread is done, in the child at once
+            if child == [0]:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]) == 0
+
+    assert fork(begin_and_fork) == 0
 
 
 def test_a_child_goes_on_whom_others_waited_with_at_the_fork():
