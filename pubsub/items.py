@@ -101,8 +101,9 @@ class Item:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies, pickled or not."""
-        assert self.payload is not None  # it is written now
-        return self.__dict__
+        payload = self.payload
+        held = {name: value for name, value in self.__dict__.items() if name != _UNWRITTEN}
+        return {**held, "payload": payload}
 
     @property
     def is_retraction(self) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from functools import lru_cache
 from inspect import getattr_static
 from typing import Any, NamedTuple
 from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
+from zoneinfo import ZoneInfo
 
 from django.core.serializers.xml_serializer import Serializer as XMLSerializer
 from django.db import models
@@ -35,6 +36,9 @@ _SAFE = (int, bool, float)
 #: Types whose values nobody can change, and whose texts have at most so many characters.
 _FIXED = frozenset({bool, int, float, date, datetime, UUID})
 _MOST = 60
+
+#: Zones of which nobody else decides what their times are.
+_ZONES = (timezone, ZoneInfo)
 
 #: The greatest integer of these.
 _GREATEST = 2**64
@@ -155,7 +159,11 @@ def _fixed(value: Any, iso: tuple[type, ...], texts: list[str]) -> Any:
     :raises _MayChange: if it is none.
     """
     kind = type(value)
-    if value is None or (iso and kind in iso):
+    if value is None:
+        return value
+    if kind is datetime and value.tzinfo is not None and type(value.tzinfo) not in _ZONES:
+        raise _MayChange
+    if iso and kind in iso:
         return value
     if kind is Decimal and not iso:  # which may have any number of digits
         value, kind = str(value), str
@@ -233,8 +241,9 @@ def _plan(model: type[Model], names: tuple[str, ...], natural_keys: bool) -> _Pl
     return _Plan(
         start,
         columns,
-        key.attname if _is_written_by_str(key) else None,
-        all(_is_held(model, name) and (iso or not write) for _, name, write, iso in columns),
+        key.attname if _is_written_by_str(key) and model.pk is Model.pk else None,
+        model.__getattribute__ is object.__getattribute__
+        and all(_is_held(model, name) and (iso or not write) for _, name, write, iso in columns),
         len(start) + sum(len(tag) + _MOST for tag, *_ in columns) + 3 * _MOST,
     )
 

@@ -150,6 +150,18 @@ def test_a_copy_of_an_item_that_is_unwritten_equals_it(lazy, copied):
     assert other.payload == lazy.payload
 
 
+def test_what_is_pickled_while_another_thread_writes_is_the_item_all_the_same(lazy):
+    held = dict(vars(lazy))
+    text = lazy.payload
+    vars(lazy).update(held)  # as between two steps of the other one
+    assert vars(pickle.loads(pickle.dumps(lazy))) == vars(make_copy(lazy, text))
+
+
+def make_copy(item, payload):
+    """The item as it is when it is written."""
+    return replace(item, payload=payload)
+
+
 def test_several_threads_may_ask_for_what_is_unwritten(lazy):
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: lazy.payload, range(64)))

@@ -1,13 +1,15 @@
 """pubsub/rowxml.py: the XML of a row is Django's, byte for byte."""
 
 import xml.etree.ElementTree as ET
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timezone, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
 from django.core.serializers.xml_serializer import Serializer
+from django.db import models
 from django.db.models import F
+from django.test.utils import isolate_apps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,9 +198,42 @@ class Loud(str):
         return self.upper()
 
 
+class Nowhere(tzinfo):
+    """A zone that is somebody else's."""
+
+    def utcoffset(self, moment):
+        return None
+
+
+with isolate_apps("tests.testapp"):
+
+    class Masking(models.Model):  # noqa: DJ008
+        """Shows something else than it holds."""
+
+        name = models.TextField()
+
+        class Meta:
+            app_label = "testapp"
+
+        def __getattribute__(self, name):
+            return "masked" if name == "name" else super().__getattribute__(name)
+
+    class Renumbered(models.Model):  # noqa: DJ008
+        """Has a primary key of its own making."""
+
+        name = models.TextField()
+        pk = property(lambda self: 1000 + self.id, lambda self, value: None)
+
+        class Meta:
+            app_label = "testapp"
+
+
 @pytest.mark.parametrize(
     ("instance", "names"),
     [
+        (Masking(id=1, name="held"), ["name"]),
+        (Renumbered(id=1, name="held"), ["name"]),
+        (Everything(pk=1, datetime=datetime(2026, 11, 26, tzinfo=Nowhere())), ["datetime"]),
         (Everything(pk=1, json={}), ["json"]),
         (Everything(pk=1, binary=b""), ["binary"]),
         (Everything(pk=1, file="name"), ["file"]),
