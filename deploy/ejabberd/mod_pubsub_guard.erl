@@ -141,13 +141,13 @@ ejabberd_started() ->
 %% When this process ends its hooks do, too; so it must not fail.
 -spec clean_up(binary()) -> ok.
 clean_up(Host) ->
-    try
-        pubsub_remains:clean(Host),
-        pubsub_logins:forget_past(Host),
-        pubsub_ends:forget_past(Host)
-    catch Class:Reason:Trace ->
-        ?LOG_ERROR("Cannot clean up: ~p", [{Class, Reason, Trace}])
-    end.
+    lists:foreach(fun(Step) ->
+                          try Step(Host)
+                          catch Class:Reason:Trace ->
+                              ?LOG_ERROR("Cannot clean up: ~p", [{Class, Reason, Trace}])
+                          end
+                  end, [fun pubsub_remains:clean/1, fun pubsub_logins:forget_past/1,
+                        fun pubsub_ends:forget_past/1]).
 
 %%% In the process of a stream
 

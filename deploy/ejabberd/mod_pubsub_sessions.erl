@@ -72,6 +72,10 @@
 
 -spec start(binary(), gen_mod:opts()) -> {ok, pid()} | {error, term()}.
 start(Host, Opts) ->
+    %% Rather not at all than without one of its rooms.
+    ok = code:ensure_modules_loaded([pubsub_requests, pubsub_owners, pubsub_address, pubsub_cluster,
+                                     pubsub_rows, pubsub_stanzas, pubsub_fanout, pubsub_gate,
+                                     pubsub_backlog, pubsub_outlet]),
     gen_mod:start_child(?MODULE, Host, Opts).
 
 -spec stop(binary()) -> ok | {error, term()}.
