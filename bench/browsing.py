@@ -9,12 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from django.utils.module_loading import import_string
 
 import pubsub
@@ -195,7 +196,8 @@ def reload_nginx(scene: Stage, tabs: Mapping[str, Tab]) -> dict[str, float]:
     workers = scene.reload_nginx()
     moment = time.time()
     for worker in workers:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):  # who serves nobody goes at once
+            worker.kill()
     return right(tabs, save(), moment)
 
 
