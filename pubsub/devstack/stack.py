@@ -54,6 +54,7 @@ CHECK_NO_FILES = (
     "{current_stacktrace, Trace} <- [process_info(Process, current_stacktrace)], "
     "lists:any(fun({ejabberd, Function, _, _}) ->"
     ' lists:prefix("-check_app", atom_to_list(Function)); (_) -> false end, Trace)], '
+    "lists:foreach(fun erlang:garbage_collect/1, processes()), "  # as it does in the end
 )
 AFTER_START = f'{REGISTER_ACCOUNTS}{CHECK_NO_FILES}io:format("~s~n", ["{ACCOUNTS_READY}"]).'
 
