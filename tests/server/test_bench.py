@@ -88,7 +88,7 @@ def test_ctrl_c_ends_it_with_its_servers(open_folder: Path, line: str, words: st
         until(lambda: words in process.stderr.readline(), "the first measurement")
         process.send_signal(signal.SIGINT)
         _, progress = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, progress
     assert progress == "bench: ended before everything was measured\n"
     assert list(open_folder.iterdir()) == []
     until(lambda: processes_of(open_folder) == [], "the end of all processes")
